@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: MIT */
+/* The agent page: the memory that one process under the shim shares with whoever checkpoints it.
+ *
+ * A file of AGENT_PAGE_BYTES in REGISTRY_ROOT<uid>/<run uuid>/ (directories 0700, file 0600, a random name), mapped
+ * shared by the shim and MADV_DONTFORK. The shim took a flock on it before it closed the descriptor: the mapping keeps
+ * the lock, so a page whose lock can be had belongs to no living process. All words that both sides change are
+ * futexes; shared futexes on such a file work across namespaces.
+ *
+ * The life of a stop: the saver writes `token`, sets `order` to ORDER_STOP and sends every thread the stop signal with
+ * the token as its value. Each thread fills one slot of `threads` and parks. The thread in slot 0 then obeys orders:
+ * it does what `order` says, writes `result`, and sets `answer` to the value of `order` it has obeyed.
+ * ORDER_RESUME frees everybody. A parked thread looks every PARK_LOOK_SECONDS whether a saver still holds the run
+ * directory's flock, and frees everybody when none does. */
+#ifndef STASIS_AGENT_PAGE_H
+#define STASIS_AGENT_PAGE_H
+
+#include <stdint.h>
+
+#include "names.h"
+
+enum {
+    AGENT_MAX_THREADS = 16384,
+    AGENT_MAX_RANGES = 256,
+    AGENT_SIGNALS = 64,
+    PARK_LOOK_SECONDS = 1,
+};
+
+/* Values of a queued stop signal that are no stop token. Tokens are random and above them. */
+enum agent_value {
+    VALUE_REGISTER = 1, /* make the page again if its file is gone */
+    VALUE_SAY = 2,      /* write `message` to descriptor 2 */
+    VALUE_INTERVAL = 3, /* of the interval timer */
+    VALUE_FIRST_TOKEN = 16,
+};
+
+#define AGENT_MAGIC UINT64_C(0x3130656761707473) /* "stpage01" */
+#define ORDER_KIND(word) ((word) & 0xff)
+#define ORDER_WORD(sequence, kind) ((uint32_t)((sequence) << 8 | (kind)))
+
+enum agent_state {
+    AGENT_RUNNING = 1,
+    AGENT_EXECING, /* between the exec wrapper and the new program's constructor */
+};
+
+/* Low byte of agent_page.order; the rest is a sequence number, so that the same order can be given twice. */
+enum agent_order {
+    ORDER_NONE = 0,
+    ORDER_STOP,     /* park */
+    ORDER_DESCRIBE, /* fill in the fields under "answer to ORDER_DESCRIBE" */
+    ORDER_TWIN,     /* fork the twin; its pid goes to twin_pid. result: 0 or -errno */
+    ORDER_COPY,     /* connect to `socket`, receive a memfd, write the `ranges` into it one after the other */
+    ORDER_MAPS,     /* connect to `socket`, send own maps and smaps */
+    ORDER_HANDLES,  /* no twin: become dumpable until ORDER_RESUME, connect to `socket`, send own mem and pagemap */
+    ORDER_RESUME,   /* run on */
+    ORDER_EXIT,     /* exit_group(EXIT_RUN_AGAIN): --stop */
+};
+
+/* The same for the twin, in agent_page.twin_order. */
+enum twin_order {
+    TWIN_WAIT = 0,
+    TWIN_LEAVE, /* leave the descriptor table, connect to `socket`, send mem and pagemap, unmap the page, end at EOF */
+};
+
+enum agent_role { ROLE_TASK = 1, ROLE_PORTER };
+
+/* Where a parked thread stands. Addresses are in the process's own memory. */
+struct agent_thread {
+    uint32_t tid;          /* as the process sees it */
+    uint32_t rseq_length;  /* bytes, as registered; 0: none */
+    uint64_t frame;        /* the ucontext_t the kernel saved */
+    uint64_t context;      /* struct context to jump to after a restart */
+    uint64_t fs_base;
+    uint64_t gs_base;
+    uint64_t robust_list;
+    uint64_t robust_length;
+    uint64_t clear_child_tid;
+    uint64_t rseq;         /* address of struct rseq; 0: none */
+    uint32_t rseq_signature;
+    uint32_t timer_slack;  /* nanoseconds, PR_GET_TIMERSLACK */
+};
+
+/* As the kernel's struct sigaction on x86-64. */
+struct agent_action {
+    uint64_t handler;
+    uint64_t flags;
+    uint64_t restorer;
+    uint64_t mask;
+};
+
+struct agent_range {
+    uint64_t start;
+    uint64_t end;
+};
+
+/* What the last stage of a restart tells the shim, written at agent_page.restart_note. */
+struct restart_note {
+    uint64_t arena_start;  /* the last stage's own mapping: unmap it */
+    uint64_t arena_length; /* bytes; 0 in a process that never was restarted */
+    uint64_t generation;   /* of the image this process came from */
+    uint64_t restarts;     /* how often this process came back; 0: never */
+    uint64_t threads;      /* that come back */
+};
+
+struct agent_page {
+    uint64_t magic;
+    uint32_t bytes;          /* sizeof(struct agent_page) of the shim that made it */
+    uint32_t role;
+    uint32_t pid;            /* in its own PID namespace */
+    uint32_t first;          /* 1: the step's first process */
+    uint64_t pid_namespace;  /* inode of /proc/self/ns/pid: copies of a run in two bubbles do not meet */
+    uint8_t run[UUID_BYTES];
+    char job[MAX_ID];
+    char step[MAX_ID];
+    uint32_t keep;
+    uint32_t interval;        /* seconds; 0: none */
+    uint32_t trigger_signal;
+    uint32_t trigger_owned;   /* 1: the program has a disposition of its own for it (as of ORDER_DESCRIBE) */
+    uint32_t thread_room;     /* slots of `threads` that have memory behind them; the saver makes more before a stop */
+    uint32_t porter_target;   /* ROLE_PORTER: the keeper's pid as the porter sees it */
+    uint64_t generation;      /* of the last image written or restored */
+    uint64_t restart_note;    /* address of struct restart_note */
+
+    /* Orders. */
+    uint32_t state;
+    uint32_t order;
+    uint32_t answer;
+    int32_t result;
+    uint32_t parked;          /* slots of `threads` taken since ORDER_STOP; a slot is filled when its tid is not 0 */
+    uint32_t release;         /* counted up, after ORDER_RESUME, to free all but slot 0 */
+    uint32_t inside;          /* threads that may still look at an order or fill a slot: none when a stop begins */
+    uint32_t saver_pid;       /* who gives the orders, in the process's PID namespace */
+    uint32_t twin_order;
+    uint32_t twin_answer;     /* 1: the twin stands */
+    int32_t twin_pid;
+    uint64_t token;
+    char socket[64];          /* abstract address of the saver, without its leading NUL */
+    char message[512];        /* to be written to descriptor 2 on VALUE_SAY */
+
+    /* Answer to ORDER_DESCRIBE. */
+    uint64_t monotonic[2];    /* seconds, nanoseconds, as the program sees them */
+    uint64_t boottime[2];
+    uint64_t brk;
+    uint64_t itimers[3][4];   /* getitimer: interval and value, seconds and microseconds */
+    uint32_t dumpable;
+    uint32_t no_new_privileges;
+    uint32_t keep_capabilities; /* PR_GET_KEEPCAPS */
+    uint32_t subreaper;         /* PR_GET_CHILD_SUBREAPER */
+    uint32_t parent_death;      /* PR_GET_PDEATHSIG */
+    struct agent_action actions[AGENT_SIGNALS]; /* of signal index + 1 */
+
+    char directory[MAX_PATH];                   /* of the images; absolute */
+
+    /* From here on, the saver makes the memory before a stop. */
+    /* Ranges that a twin does not inherit: for ORDER_COPY; and those found by the last checkpoint. */
+    uint32_t skip_absent;     /* 1: nothing can be in swap, so what is not in memory was never written */
+    uint32_t range_count;
+    uint32_t hint_count;
+    struct agent_range ranges[AGENT_MAX_RANGES];
+    struct agent_range hints[AGENT_MAX_RANGES];
+
+    struct agent_thread threads[AGENT_MAX_THREADS];
+};
+
+/* Bytes of a page file: a whole number of pages; a sparse file, so only what is used takes memory. */
+#define AGENT_PAGE_BYTES ((sizeof(struct agent_page) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES)
+
+#endif

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+/* Every environment variable, signal, file name, limit and exit status that is ours, once. */
+#ifndef STASIS_NAMES_H
+#define STASIS_NAMES_H
+
+#define STASIS_VERSION "0.1.0"
+
+/* Environment. The SLURM_ names are those that Slurm used until 20.02. */
+#define ENV_INTERVAL       "SLURM_CHECKPOINT"      /* Slurm's time grammar, see interval.h */
+#define ENV_DIRECTORY      "SLURM_CHECKPOINT_DIR"  /* where images go */
+#define ENV_RESTART        "SLURM_RESTART_DIR"     /* restart from here instead of running */
+#define ENV_SLURM_JOB      "SLURM_JOB_ID"
+#define ENV_SLURM_STEP     "SLURM_STEP_ID"
+#define ENV_JOB            "STASIS_JOB_ID"         /* stasis run --job-id */
+#define ENV_KEEP           "STASIS_KEEP"           /* older generations to keep */
+#define ENV_SIGNAL         "STASIS_SIGNAL"         /* trigger signal, number or name */
+#define ENV_RUN            "STASIS_RUN"            /* <run uuid>:<pid of the step's first process> */
+#define ENV_LIBEXEC        "STASIS_LIBEXEC"        /* where the helpers are, when not beside the shim */
+#define ENV_TEST_FAIL      "STASIS_TEST_FAIL"      /* tests: comma-separated names of steps that must fail */
+
+/* Helper programs, looked for in ENV_LIBEXEC, then beside libstasis.so, then in the install's libexec. */
+#define SAVER_NAME         "stasis-saver"
+#define RESTORER_NAME      "stasis-restorer"
+#define SHIM_NAME          "libstasis.so"
+
+/* Registry of running processes: REGISTRY_ROOT<uid>/<run uuid>/<random>, in tmpfs. */
+#define REGISTRY_ROOT      "/dev/shm/stasis-"
+
+/* Images: <dir>/<job>.<step>.ckpt, older ones with .1, .2 behind, other runs' with .run-<uuid8>. */
+#define IMAGE_SUFFIX       ".ckpt"
+#define IMAGE_ASIDE        ".run-"
+#define DEFAULT_KEEP       2
+#define MAX_KEEP           1000
+
+/* Signals. The stop signal is a real-time one above all that Java (62), Go and glibc (32, 33) use; the
+ * trigger is what a person sends. */
+#define STOP_SIGNAL        63
+#define DEFAULT_TRIGGER    12 /* SIGUSR2 */
+
+/* Exit status, as sysexits.h where it has a word for it. */
+enum exit_status {
+    EXIT_USAGE = 64,     /* bad command line or interval */
+    EXIT_DAMAGED = 65,   /* the image is damaged */
+    EXIT_NO_IMAGE = 66,  /* there is no image, or no such program */
+    EXIT_REFUSED = 69,   /* refused by name, or something the image needs is missing */
+    EXIT_INTERNAL = 70,  /* our own mistake */
+    EXIT_SYSTEM = 71,    /* a system call failed for want of a resource */
+    EXIT_CANNOT_CREATE = 73,
+    EXIT_CANNOT_WRITE = 74,
+    EXIT_RUN_AGAIN = 75, /* stopped after a checkpoint, or given up within --max-wait */
+    EXIT_NOT_ALLOWED = 77,
+};
+
+enum {
+    MAX_PATH = 4096,
+    MAX_ID = 64,         /* job and step id, with the NUL */
+    UUID_BYTES = 16,
+    UUID_TEXT = 37,      /* 36 characters and the NUL */
+    STOP_DEADLINE_SECONDS = 10,
+    PAGE_BYTES = 4096,
+};
+
+#endif

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: MIT */
+/* Small strings without libc, for the islands. All lengths are in bytes; every result ends in NUL. */
+#ifndef STASIS_TEXT_H
+#define STASIS_TEXT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+size_t text_length(const char *text);
+int text_equal(const char *a, const char *b);
+/* 1 when text starts with prefix. */
+int text_starts(const char *text, const char *prefix);
+
+/* Appends to to[size] at offset `at`, cuts at the end of `to`; returns the new offset (size - 1 at most). */
+size_t text_add(char *to, size_t size, size_t at, const char *text);
+size_t text_add_number(char *to, size_t size, size_t at, uint64_t number);
+size_t text_add_hex(char *to, size_t size, size_t at, uint64_t number);
+
+/* Reads decimal digits; *text moves behind them. UINT64_MAX when the number is larger than that. */
+uint64_t text_number(const char **text);
+
+/* Writes 16 bytes as 8-4-4-4-12 hex digits, and back. text_to_uuid: 0, or -1 when it is not one. */
+void text_from_uuid(const uint8_t uuid[16], char text[37]);
+int text_to_uuid(const char *text, uint8_t uuid[16]);
+
+/* The value of `name` in an environment block ("NAME=value" strings, NULL at the end), or NULL. */
+const char *text_environment(char *const *environment, const char *name);
+
+/* 1 when the comma-separated `list` (may be NULL) holds `word`. */
+int text_list_holds(const char *list, const char *word);
+
+#endif

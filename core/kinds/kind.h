@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: MIT */
+/* A kind is one sort of thing a process holds. One file each, both sides on one page: how it is saved, and how it
+ * comes back. The table in list.c is walked in its order by the saver and by the restorer. */
+#ifndef STASIS_KIND_H
+#define STASIS_KIND_H
+
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "../floor/agent_page.h"
+#include "../image/read.h"
+#include "../image/write.h"
+#include "last_plan.h"
+#include "mapping_flags.h"
+
+/* A mapping of the process, from /proc/PID/maps. */
+struct mapping {
+    uint64_t start, end, offset;
+    uint64_t device, inode;
+    int readable, writable, executable, shared;
+    char *name;           /* as maps says it; "" for anonymous ones */
+    uint32_t flags;       /* enum mapping_flag, from smaps */
+    int copied;           /* 1: its bytes are in saving.copies, at copy_offset */
+    uint64_t copy_offset;
+};
+
+struct mappings {
+    struct mapping *items;
+    size_t count;
+};
+
+/* A descriptor of the process. */
+struct descriptor {
+    int number;
+    int flags;            /* open(2)'s, from fdinfo; O_CLOEXEC among them */
+    int64_t position;
+    int same_as;          /* the lowest number with the same open file description, its own if none */
+    struct stat status;
+    char *target;         /* readlink of /proc/PID/fd/N */
+};
+
+/* One process while it is saved. */
+struct saving {
+    struct image_writer *writer;
+    const struct agent_page *page;
+    uint32_t index;       /* of the process in the image */
+    int pid;              /* of the program */
+    int view;             /* whose /proc is read: the twin's, or the program's own when there is none */
+    uint32_t thread_count;
+    struct mappings mappings;
+    struct descriptor *descriptors;
+    size_t descriptor_count;
+    uint64_t page_device, page_inode; /* of the agent page, which is not the program's */
+    int memory;           /* /proc/self/mem of view, */
+    int pagemap;          /* and pagemap */
+    int copies;           /* memfd with what a twin does not inherit, or -1 */
+    const char *test_fail; /* value of ENV_TEST_FAIL or NULL */
+    char refusal[512];    /* name and sentence, when a kind refused */
+};
+
+/* One process while it is restored. */
+struct restoring {
+    struct image *image;
+    uint32_t index;
+    struct last_plan *plan;
+    struct staging *staging;  /* memory_restore.c's own */
+    struct pipe_pair *pipes;  /* pipes.c's own */
+    int executable;       /* descriptor for PR_SET_MM_EXE_FD */
+    int highest;          /* highest descriptor number that the image uses */
+    int streams[3];       /* the command's stdin, stdout, stderr, out of the way */
+    struct buffer missing; /* a sentence per line: what is not there */
+    int64_t monotonic[2], boottime[2]; /* as the program saw them */
+    int pid, session, group;
+    char *directory;      /* working directory to be */
+    const char *test_fail;
+};
+
+struct kind {
+    const char *name;     /* one word or more: heading, log prefix, test name */
+    uint16_t tag;
+    int late;             /* save after the program runs on, from the twin */
+    int (*claim)(const struct saving *saving, const struct descriptor *descriptor); /* NULL: no kind of descriptor */
+    int (*save)(struct saving *saving, const struct descriptor *descriptor); /* -errno; -ENOTSUP when refused */
+    int (*check)(struct restoring *restoring, struct reader *record); /* changes nothing; missing() says what is not there */
+    int (*open)(struct restoring *restoring, struct reader *record);  /* makes it exist; touches nothing that others see */
+    int (*wire)(struct restoring *restoring, struct reader *record);  /* all is verified: now sizes, positions, limits */
+    int (*last)(struct restoring *restoring, struct reader *record);  /* into the plan of the last stage */
+    void (*show)(struct reader *record, FILE *out);                   /* to a person, each line indented by two */
+};
+
+extern const struct kind *const kinds[];      /* NULL at the end */
+const struct kind *kind_of_tag(uint16_t tag); /* or NULL */
+
+/* support.c: what several kinds need. */
+
+/* Fills saving->refusal (first one wins) and returns -ENOTSUP. */
+int refuse(struct saving *saving, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Writes a record of fixed size, which every reader must know. 0 or -errno. */
+int save_record(struct saving *saving, uint16_t tag, const void *record, size_t length);
+/* Adds a sentence to restoring->missing. Returns 0. */
+int missing(struct restoring *restoring, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Reads /proc/<pid>/<name> whole; malloc'ed, NUL behind; *ret_length may be NULL. NULL and errno on failure. */
+char *proc_read(int pid, const char *name, size_t *ret_length);
+/* The same for an open file. */
+char *read_all(int fd, size_t *ret_length);
+/* readlink, malloc'ed, or NULL. */
+char *proc_link(int pid, const char *name);
+/* The text behind "Key:\t" in a status file, or NULL; valid as long as status. */
+const char *status_field(const char *status, const char *key);
+
+/* What a file was, so that a changed one is refused: size always, content hash where asked for, else mtime. */
+struct file_identity {
+    uint64_t size;
+    int64_t mtime_seconds, mtime_nanoseconds;
+    uint64_t hash;        /* XXH3-64 of the content; 0: not taken, mtime counts */
+};
+int file_identity_take(const char *path, int with_hash, struct file_identity *ret_identity);
+/* 1 when path (now) is as it was; else 0, and missing() has said why. */
+int file_identity_check(struct restoring *restoring, const char *path, const struct file_identity *identity);
+
+/* Every descriptor record starts so. */
+struct descriptor_record {
+    int32_t number;
+    int32_t flags;        /* open(2)'s */
+    int64_t position;
+    int32_t same_as;      /* the descriptor whose open file description it shares; itself: its own */
+    uint32_t written;     /* regular files: 1 when any descriptor of the program may write to it */
+};
+void descriptor_describe(const struct descriptor *descriptor, struct descriptor_record *ret_record);
+/* Gives an open file the recorded number and close-on-exec flag, and closes fd. 0 or -errno. */
+int descriptor_place(const struct descriptor_record *record, int fd);
+/* For a record that shares its description with a lower one, which is there already. 0 or -errno. */
+int descriptor_share(const struct descriptor_record *record);
+void descriptor_show(const struct descriptor_record *record, const char *what, FILE *out);
+
+/* maps text to mappings; smaps text adds flags to those of the same start. 0 or -errno. */
+int mappings_parse(const char *maps, struct mappings *ret_mappings);
+void mappings_add_flags(struct mappings *mappings, const char *smaps);
+void mappings_free(struct mappings *mappings);
+
+/* threads.c: how many a record of the kind holds. */
+uint32_t threads_count(const struct reader *record);
+
+/* memory.c, saver's side. During the pause: marks the mappings whose bytes a twin does not have or may see changing
+ * (shared anonymous ones, those that `twin` lacks, those of the page's hints), gives them their copy_offset and puts them into
+ * page->ranges. Refuses when there are more than fit. */
+int memory_mark_copies(struct saving *saving, const struct mappings *twin, struct agent_page *page);
+/* The pages that must be stored, for the saver's workers; to be freed. */
+struct page_range {
+    uint64_t start, end;
+    int keep_zeros;       /* 1: a page of zeros must be stored too */
+    int may_end;          /* 1: a mapped file that is gone, perhaps shorter than its mapping */
+    int copied;           /* 1: read from saving.copies at offset + (address - start) */
+    uint64_t offset;
+};
+int memory_page_ranges(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count);
+
+/* Restorer's side. An address where `length` bytes are free both now and in the image; 0: none. */
+uint64_t memory_hole(struct restoring *restoring, uint64_t length);
+/* Reads and verifies all pages into their staging, with several threads. -EBADMSG and image->reason, or -errno. */
+int memory_load(struct restoring *restoring);
+uint32_t memory_operation_count(const struct restoring *restoring); /* LAST_ operations at most */
+
+#endif

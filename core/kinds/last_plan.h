@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT */
+/* What the restorer's last stage has to do: plain data, built by hosted code, obeyed when no libc is left. All of it lies
+ * in the arena, a mapping that neither the image nor what must be kept overlaps. */
+#ifndef STASIS_LAST_PLAN_H
+#define STASIS_LAST_PLAN_H
+
+#include <stdint.h>
+
+#include "../floor/agent_page.h"
+
+enum { LAST_VDSO_PARTS = 4, LAST_LIMITS = 16, LAST_AUXV_WORDS = 128, LAST_AFFINITY_WORDS = 16 };
+
+enum last_operation_kind {
+    LAST_MAP = 1,    /* a fresh private anonymous mapping at `to` */
+    LAST_MOVE,       /* mremap from `from` to `to` */
+    LAST_DUPLICATE,  /* a second mapping of shared memory: mremap with old size 0 */
+};
+
+struct last_operation {
+    uint32_t kind;
+    uint32_t protection;   /* PROT_ of the mapping in the end */
+    uint32_t map_flags;    /* MAP_ flags for LAST_MAP */
+    uint32_t advice_flags; /* enum mapping_flag: madvise and mlock to be repeated */
+    uint64_t from, to, length;
+};
+
+struct last_range {
+    uint64_t start, end;
+};
+
+struct last_thread {
+    struct agent_thread thread;
+    char name[16];
+    int32_t nice;
+    uint32_t reserved;
+    uint64_t affinity[LAST_AFFINITY_WORDS]; /* sched_setaffinity(2); all 0: unknown */
+};
+
+/* struct prctl_mm_map of linux/prctl.h */
+struct last_mm_map {
+    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack;
+    uint64_t arg_start, arg_end, env_start, env_end;
+    uint64_t auxv;
+    uint32_t auxv_size, exe_fd;
+};
+
+struct last_plan {
+    uint64_t arena_start, arena_length;
+    struct last_range staging;       /* unmapped at the end */
+    struct last_range vdso_now[LAST_VDSO_PARTS], vdso_then[LAST_VDSO_PARTS]; /* start 0: none */
+    uint64_t vdso_parking;           /* in the arena, room for all parts */
+    uint32_t operation_count;
+    struct last_operation *operations;
+    struct last_mm_map mm;
+    uint64_t auxv[LAST_AUXV_WORDS];
+    struct agent_action actions[AGENT_SIGNALS];
+    uint64_t process_pending;        /* standard signals to be sent to the process again */
+    uint64_t limits[LAST_LIMITS][2];
+    uint64_t capabilities[4];        /* effective, permitted, inheritable, bounding */
+    uint32_t thread_count;
+    uint32_t dumpable;
+    uint32_t no_new_privileges;
+    uint32_t keep_capabilities, subreaper, parent_death;
+    struct last_thread *threads;     /* the main thread (tid == pid) first */
+    uint64_t stacks;                 /* LAST_STACK_BYTES for each thread */
+    uint64_t note_address;           /* of struct restart_note in the program */
+    struct restart_note note;
+    uint32_t ready;                  /* threads that stand: futex */
+};
+
+enum { LAST_STACK_BYTES = 8192 };
+
+#endif

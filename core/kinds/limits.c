@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+/* Resource limits, set at the very end: a small one may not stand in the way of the restart itself. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "kind.h"
+
+struct limits_record {
+    uint64_t limits[LAST_LIMITS][2]; /* soft, hard; index is RLIMIT_ */
+};
+
+static int limits_save(struct saving *saving, const struct descriptor *none)
+{
+    struct limits_record record = { 0 };
+    int error = 0;
+
+    (void)none;
+    for (int i = 0; i < LAST_LIMITS; i++) {
+        struct rlimit limit;
+        if (prlimit(saving->pid, (enum __rlimit_resource)i, NULL, &limit))
+            error = -errno;
+        record.limits[i][0] = limit.rlim_cur;
+        record.limits[i][1] = limit.rlim_max;
+    }
+    return error ? error : save_record(saving, TAG_LIMITS, &record, sizeof record);
+}
+
+/* A hard limit that is lower here stays: only root of the machine may raise it. */
+static int limits_last(struct restoring *restoring, struct reader *reader)
+{
+    struct limits_record record;
+
+    if (reader_take(reader, &record, sizeof record))
+        return reader->error;
+    for (int i = 0; i < LAST_LIMITS; i++) {
+        struct rlimit here;
+        getrlimit((enum __rlimit_resource)i, &here);
+        for (int j = 0; j < 2; j++)
+            restoring->plan->limits[i][j] = record.limits[i][j] < here.rlim_max ? record.limits[i][j] : here.rlim_max;
+    }
+    return 0;
+}
+
+static void limits_show(struct reader *reader, FILE *out)
+{
+    struct limits_record record;
+
+    if (!reader_take(reader, &record, sizeof record))
+        for (int i = 0; i < LAST_LIMITS; i++)
+            if (record.limits[i][0] != UINT64_MAX)
+                fprintf(out, "  limit %d: %" PRIu64 "\n", i, record.limits[i][0]);
+}
+
+const struct kind kind_limits = {
+    .name = "limits",
+    .tag = TAG_LIMITS,
+    .save = limits_save,
+    .last = limits_last,
+    .show = limits_show,
+};

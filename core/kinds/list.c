@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* The table of kinds, in the order in which saver and restorer walk it. A new kind is a file, a tag in
+ * image/layout.h, and one line here. */
+#include <stddef.h>
+
+#include "kind.h"
+
+extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, kind_signals, kind_devices,
+    kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes;
+
+const struct kind *const kinds[] = {
+    &kind_process,
+    &kind_clocks,
+    &kind_threads,
+    &kind_signals,
+    &kind_devices,
+    &kind_standard_streams,
+    &kind_pipes,
+    &kind_regular_files,
+    &kind_working_directory,
+    &kind_credentials,
+    &kind_limits,
+    &kind_attributes,
+    &kind_memory,
+    NULL,
+};
+
+const struct kind *kind_of_tag(uint16_t tag)
+{
+    for (size_t i = 0; kinds[i]; i++)
+        if (kinds[i]->tag == tag)
+            return kinds[i];
+    return NULL;
+}

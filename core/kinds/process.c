@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: MIT */
+/* The process itself: who it is, its program, the layout of its address space, and the machine it ran on. */
+#include <cpuid.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "kind.h"
+
+struct process_record {
+    uint32_t pid, parent, group, session;
+    uint64_t start_code, end_code, start_data, end_data, start_brk, brk, start_stack;
+    uint64_t arg_start, arg_end, env_start, env_end;
+    uint64_t restart_note;
+    uint64_t generation;
+    uint64_t xcr0;          /* state components the CPU had switched on: Intel SDM 1, 13.3 */
+    uint32_t features[4];   /* CPUID 1 ecx, 7.0 ebx, ecx, edx: what libraries may have chosen code by */
+    struct file_identity executable;
+    uint32_t auxv_length;
+    uint32_t reserved;
+    /* then: the path of the executable as a text, auxv */
+};
+
+/* Bits that differ between equal CPUs or say nothing of instructions: OSXSAVE and hypervisor (leaf 1), OSPKE. */
+static const uint32_t feature_mask[4] = { ~(1U << 27 | 1U << 31), ~0U, ~(1U << 4), 0 };
+
+static uint64_t read_xcr0(void)
+{
+    uint32_t low, high, a, b, c = 0, d;
+
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & 1U << 27))
+        return 0;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static void read_features(uint32_t features[4])
+{
+    uint32_t a, b, c, d;
+
+    memset(features, 0, 4 * sizeof *features);
+    if (__get_cpuid(1, &a, &b, &c, &d))
+        features[0] = c;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) {
+        features[1] = b;
+        features[2] = c;
+        features[3] = d;
+    }
+    for (int i = 0; i < 4; i++)
+        features[i] &= feature_mask[i];
+}
+
+/* Fields of /proc/PID/stat by their numbers in proc(5). */
+static int read_stat(int pid, uint64_t fields[53])
+{
+    char *text = proc_read(pid, "stat", NULL), *at = text ? strrchr(text, ')') : NULL;
+
+    if (!at) {
+        free(text);
+        return -ESRCH;
+    }
+    at += 4; /* over ") S " */
+    for (int i = 4; i < 53; i++)
+        fields[i] = strtoull(at, &at, 10);
+    free(text);
+    return 0;
+}
+
+static int process_save(struct saving *saving, const struct descriptor *none)
+{
+    struct process_record record = { .pid = saving->page->pid, .restart_note = saving->page->restart_note };
+    char *executable = proc_link(saving->view, "exe"), *auxv = NULL;
+    struct buffer payload = { 0 };
+    uint64_t own[53], view[53];
+    size_t length = 0;
+    int error;
+
+    (void)none;
+    error = read_stat(saving->pid, own);
+    if (!error)
+        error = read_stat(saving->view, view);
+    auxv = proc_read(saving->view, "auxv", &length);
+    if (!error && (!executable || !auxv))
+        error = -errno;
+    if (!error && file_identity_take(executable, 1, &record.executable))
+        error = refuse(saving, "R-DELETED-PROGRAM", "the program's file %s is gone or cannot be read", executable);
+    if (!error) {
+        record.parent = (uint32_t)own[4], record.group = (uint32_t)own[5], record.session = (uint32_t)own[6];
+        record.start_code = view[26], record.end_code = view[27], record.start_stack = view[28];
+        record.start_data = view[45], record.end_data = view[46], record.start_brk = view[47];
+        record.arg_start = view[48], record.arg_end = view[49], record.env_start = view[50], record.env_end = view[51];
+        record.brk = saving->page->brk;
+        record.generation = saving->writer->header.generation;
+        record.xcr0 = read_xcr0();
+        read_features(record.features);
+        record.auxv_length = (uint32_t)length;
+        buffer_add(&payload, &record, sizeof record);
+        buffer_add_text(&payload, executable);
+        buffer_add(&payload, auxv, length);
+        error = image_write_record(saving->writer, TAG_PROCESS, RECORD_REQUIRED, saving->index, &payload);
+    }
+    buffer_free(&payload);
+    free(executable);
+    free(auxv);
+    return error;
+}
+
+static void check_cpu(struct restoring *restoring, const struct process_record *record)
+{
+    uint32_t features[4];
+
+    read_features(features);
+    if ((record->xcr0 & read_xcr0()) != record->xcr0)
+        missing(restoring, "R-CPU: this CPU lacks register state of the old one (xcr0 %#" PRIx64 ", here %#" PRIx64 ")",
+                record->xcr0, read_xcr0());
+    for (int i = 0; i < 4; i++)
+        if ((features[i] & record->features[i]) != record->features[i]) {
+            missing(restoring, "R-CPU: this CPU lacks instructions of the old one (CPUID word %d: %#x, here %#x); "
+                               "restart on a node of the same or a newer type", i, record->features[i], features[i]);
+            return;
+        }
+}
+
+static int process_check(struct restoring *restoring, struct reader *reader)
+{
+    struct process_record record;
+    char *executable;
+
+    reader_take(reader, &record, sizeof record);
+    executable = reader_text(reader);
+    if (reader->error) {
+        free(executable);
+        return reader->error;
+    }
+    restoring->pid = (int)record.pid;
+    restoring->session = (int)record.session;
+    restoring->group = (int)record.group;
+    check_cpu(restoring, &record);
+    file_identity_check(restoring, executable, &record.executable);
+    free(executable);
+    return 0;
+}
+
+static int process_open(struct restoring *restoring, struct reader *reader)
+{
+    char *executable;
+    int fd;
+
+    reader_view(reader, sizeof(struct process_record));
+    executable = reader_text(reader);
+    if (!executable)
+        return reader->error;
+    fd = open(executable, O_RDONLY | O_CLOEXEC);
+    free(executable);
+    if (fd < 0)
+        return -errno;
+    restoring->executable = fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1);
+    close(fd);
+    return restoring->executable < 0 ? -errno : 0;
+}
+
+static int process_last(struct restoring *restoring, struct reader *reader)
+{
+    struct last_plan *plan = restoring->plan;
+    struct process_record record;
+    const void *auxv;
+
+    reader_take(reader, &record, sizeof record);
+    free(reader_text(reader));
+    auxv = reader_view(reader, record.auxv_length);
+    if (reader->error || record.auxv_length > sizeof plan->auxv)
+        return -EBADMSG;
+    memcpy(plan->auxv, auxv, record.auxv_length);
+    plan->mm = (struct last_mm_map){
+        .start_code = record.start_code, .end_code = record.end_code, .start_data = record.start_data,
+        .end_data = record.end_data, .start_brk = record.start_brk, .brk = record.brk,
+        .start_stack = record.start_stack, .arg_start = record.arg_start, .arg_end = record.arg_end,
+        .env_start = record.env_start, .env_end = record.env_end, .auxv = (uint64_t)plan->auxv,
+        .auxv_size = record.auxv_length, .exe_fd = (uint32_t)restoring->executable,
+    };
+    plan->note_address = record.restart_note;
+    plan->note.generation = record.generation;
+    plan->note.restarts = record.generation; /* differs from restart to restart, as each has a newer image */
+    return 0;
+}
+
+static void process_show(struct reader *reader, FILE *out)
+{
+    struct process_record record;
+    char *executable;
+
+    reader_take(reader, &record, sizeof record);
+    executable = reader_text(reader);
+    if (executable)
+        fprintf(out, "  pid %u, parent %u, group %u, session %u\n  program %s\n", record.pid, record.parent, record.group,
+                record.session, executable);
+    free(executable);
+}
+
+const struct kind kind_process = {
+    .name = "process",
+    .tag = TAG_PROCESS,
+    .save = process_save,
+    .check = process_check,
+    .open = process_open,
+    .last = process_last,
+    .show = process_show,
+};

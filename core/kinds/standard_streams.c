@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: MIT */
+/* Terminals, pipes and sockets on stdin, stdout and stderr, wherever the program has dup'ed them to: they led out of
+ * the program, and those of the restart's command take their place. A regular file is no stream but a regular file. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+
+#include "kind.h"
+
+struct stream_record {
+    struct descriptor_record descriptor;
+    int32_t stream; /* 0, 1, 2 */
+    uint32_t reserved;
+};
+
+static int leads_out(const struct stat *status)
+{
+    return S_ISFIFO(status->st_mode) || S_ISSOCK(status->st_mode) || S_ISCHR(status->st_mode);
+}
+
+static const struct descriptor *standard(const struct saving *saving, int number)
+{
+    for (size_t i = 0; i < saving->descriptor_count && saving->descriptors[i].number <= number; i++)
+        if (saving->descriptors[i].number == number)
+            return &saving->descriptors[i];
+    return NULL;
+}
+
+/* Which of the three streams a descriptor is, or leads to like it; -1 for none. A pipe's two ends have one inode: the
+ * access mode tells them apart. What can be written to a terminal is taken for output. */
+static int which_stream(const struct saving *saving, const struct descriptor *descriptor)
+{
+    static const int output_first[] = { 1, 2, 0 }, input_first[] = { 0, 1, 2 };
+    const int *order = (descriptor->flags & O_ACCMODE) == O_RDONLY ? input_first : output_first;
+
+    if (descriptor->number <= 2)
+        return descriptor->number;
+    for (int i = 0; i < 3; i++) {
+        const struct descriptor *stream = standard(saving, order[i]);
+        if (stream && stream->status.st_dev == descriptor->status.st_dev &&
+            stream->status.st_ino == descriptor->status.st_ino &&
+            (S_ISCHR(stream->status.st_mode) || (stream->flags & O_ACCMODE) == (descriptor->flags & O_ACCMODE)))
+            return order[i];
+    }
+    return -1;
+}
+
+static int streams_claim(const struct saving *saving, const struct descriptor *descriptor)
+{
+    return leads_out(&descriptor->status) && which_stream(saving, descriptor) >= 0;
+}
+
+static int streams_save(struct saving *saving, const struct descriptor *descriptor)
+{
+    struct stream_record record = { .stream = which_stream(saving, descriptor) };
+
+    descriptor_describe(descriptor, &record.descriptor);
+    record.descriptor.same_as = record.stream; /* on a terminal all three share one description; the command's may not */
+    return save_record(saving, TAG_STANDARD_STREAM, &record, sizeof record);
+}
+
+/* A closed stream of the command leaves the program /dev/null: writing then fails nowhere it did not fail before. */
+static int streams_open(struct restoring *restoring, struct reader *reader)
+{
+    struct stream_record record;
+    int fd;
+
+    reader_take(reader, &record, sizeof record);
+    if (reader->error || record.stream < 0 || record.stream > 2)
+        return -EBADMSG;
+    if (record.descriptor.same_as != record.descriptor.number)
+        return descriptor_share(&record.descriptor);
+    fd = restoring->streams[record.stream] >= 0 ? fcntl(restoring->streams[record.stream], F_DUPFD_CLOEXEC, 0)
+                                                : open("/dev/null", O_RDWR | O_CLOEXEC);
+    return fd < 0 ? -errno : descriptor_place(&record.descriptor, fd);
+}
+
+static void streams_show(struct reader *reader, FILE *out)
+{
+    static const char *const names[] = { "standard input", "standard output", "standard error" };
+    struct stream_record record;
+
+    if (!reader_take(reader, &record, sizeof record) && record.stream >= 0 && record.stream <= 2)
+        descriptor_show(&record.descriptor, names[record.stream], out);
+}
+
+const struct kind kind_standard_streams = {
+    .name = "standard stream",
+    .tag = TAG_STANDARD_STREAM,
+    .claim = streams_claim,
+    .save = streams_save,
+    .open = streams_open,
+    .show = streams_show,
+};

@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: MIT */
+/* What several kinds need: refusing, /proc, identities of files, mappings. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "kind.h"
+
+int refuse(struct saving *saving, const char *name, const char *format, ...)
+{
+    va_list arguments;
+    size_t at;
+
+    if (saving->refusal[0])
+        return -ENOTSUP;
+    at = (size_t)snprintf(saving->refusal, sizeof saving->refusal, "%s: ", name);
+    va_start(arguments, format);
+    vsnprintf(saving->refusal + at, sizeof saving->refusal - at, format, arguments);
+    va_end(arguments);
+    return -ENOTSUP;
+}
+
+int save_record(struct saving *saving, uint16_t tag, const void *record, size_t length)
+{
+    struct buffer payload = { 0 };
+    int error;
+
+    buffer_add(&payload, record, length);
+    error = image_write_record(saving->writer, tag, RECORD_REQUIRED, saving->index, &payload);
+    buffer_free(&payload);
+    return error;
+}
+
+int missing(struct restoring *restoring, const char *format, ...)
+{
+    char line[MAX_PATH + 512];
+    va_list arguments;
+
+    va_start(arguments, format);
+    vsnprintf(line, sizeof line - 1, format, arguments);
+    va_end(arguments);
+    strcat(line, "\n");
+    buffer_add(&restoring->missing, line, strlen(line));
+    return 0;
+}
+
+char *read_all(int fd, size_t *ret_length)
+{
+    size_t length = 0, room = 1 << 16;
+    char *text = malloc(room);
+
+    while (text) {
+        ssize_t got = read(fd, text + length, room - length - 1);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            free(text);
+            return NULL;
+        }
+        length += (size_t)got;
+        if (!got)
+            break;
+        if (room - length < 1 << 15) {
+            char *larger = realloc(text, room *= 2);
+            if (!larger)
+                free(text);
+            text = larger;
+        }
+    }
+    if (text)
+        text[length] = 0;
+    if (ret_length)
+        *ret_length = length;
+    return text;
+}
+
+char *proc_read(int pid, const char *name, size_t *ret_length)
+{
+    char path[128];
+    char *text;
+    int fd, error;
+
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return NULL;
+    text = read_all(fd, ret_length);
+    error = errno;
+    close(fd);
+    errno = error;
+    return text;
+}
+
+char *proc_link(int pid, const char *name)
+{
+    char path[128], target[MAX_PATH];
+    ssize_t length;
+
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    length = readlink(path, target, sizeof target - 1);
+    if (length < 0)
+        return NULL;
+    target[length] = 0;
+    return strdup(target);
+}
+
+const char *status_field(const char *status, const char *key)
+{
+    size_t length = strlen(key);
+
+    for (const char *line = status; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (!strncmp(line, key, length) && line[length] == ':') {
+            line += length + 1;
+            return line + strspn(line, " \t");
+        }
+    }
+    return NULL;
+}
+
+/* Content by a mapping: the kernel's readahead is then the only copy. */
+static int hash_file(int fd, uint64_t size, uint64_t *ret_hash)
+{
+    void *bytes;
+
+    *ret_hash = 1;
+    if (!size)
+        return 0;
+    bytes = mmap(NULL, size, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+    if (bytes == MAP_FAILED)
+        return -errno;
+    *ret_hash = XXH3_64bits(bytes, size);
+    munmap(bytes, size);
+    if (!*ret_hash)
+        *ret_hash = 1;
+    return 0;
+}
+
+int file_identity_take(const char *path, int with_hash, struct file_identity *identity)
+{
+    struct stat status;
+    int fd = -1, error = 0;
+
+    memset(identity, 0, sizeof *identity);
+    if (with_hash && (fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0)
+        return -errno;
+    if (fd >= 0 ? fstat(fd, &status) : stat(path, &status))
+        error = -errno;
+    else if (!S_ISREG(status.st_mode))
+        error = -EINVAL;
+    if (!error) {
+        identity->size = (uint64_t)status.st_size;
+        identity->mtime_seconds = status.st_mtim.tv_sec;
+        identity->mtime_nanoseconds = status.st_mtim.tv_nsec;
+        if (with_hash)
+            error = hash_file(fd, identity->size, &identity->hash);
+    }
+    if (fd >= 0)
+        close(fd);
+    return error;
+}
+
+int file_identity_check(struct restoring *restoring, const char *path, const struct file_identity *then)
+{
+    struct file_identity now;
+    int error = file_identity_take(path, then->hash != 0, &now);
+
+    if (error) {
+        missing(restoring, "R-FILE-MISSING: %s: %s; put the file back", path, strerror(-error));
+        return 0;
+    }
+    if (now.size != then->size) {
+        missing(restoring, "R-FILE-CHANGED: %s: its size was %" PRIu64 " at the checkpoint and is %" PRIu64 " now", path,
+                then->size, now.size);
+        return 0;
+    }
+    if (then->hash ? now.hash != then->hash
+                   : now.mtime_seconds != then->mtime_seconds || now.mtime_nanoseconds != then->mtime_nanoseconds) {
+        missing(restoring, "R-FILE-CHANGED: %s: its %s is not that of the checkpoint", path,
+                then->hash ? "content" : "modification time");
+        return 0;
+    }
+    return 1;
+}
+
+void descriptor_describe(const struct descriptor *descriptor, struct descriptor_record *record)
+{
+    *record = (struct descriptor_record){ .number = descriptor->number, .flags = descriptor->flags,
+                                          .position = descriptor->position, .same_as = descriptor->same_as };
+}
+
+static int duplicate_to(int fd, const struct descriptor_record *record)
+{
+    return dup3(fd, record->number, record->flags & O_CLOEXEC) < 0 ? -errno : 0;
+}
+
+int descriptor_place(const struct descriptor_record *record, int fd)
+{
+    int error;
+
+    if (fd == record->number)
+        return fcntl(fd, F_SETFD, record->flags & O_CLOEXEC ? FD_CLOEXEC : 0) ? -errno : 0;
+    error = duplicate_to(fd, record);
+    close(fd);
+    return error;
+}
+
+int descriptor_share(const struct descriptor_record *record)
+{
+    return duplicate_to(record->same_as, record);
+}
+
+void descriptor_show(const struct descriptor_record *record, const char *what, FILE *out)
+{
+    static const char *const modes[] = { "read", "write", "read-write", "path" };
+
+    fprintf(out, "  %d: %s, %s%s", record->number, what, modes[record->flags & O_ACCMODE],
+            record->flags & O_APPEND ? ", append" : "");
+    if (record->same_as != record->number)
+        fprintf(out, ", shared with %d", record->same_as);
+    fputc('\n', out);
+}
+
+static int parse_line(char *line, struct mapping *mapping)
+{
+    char permissions[5];
+    unsigned major, minor;
+    int name = 0;
+
+    memset(mapping, 0, sizeof *mapping);
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n", &mapping->start, &mapping->end,
+               permissions, &mapping->offset, &major, &minor, &mapping->inode, &name) < 7)
+        return -EPROTO;
+    mapping->readable = permissions[0] == 'r';
+    mapping->writable = permissions[1] == 'w';
+    mapping->executable = permissions[2] == 'x';
+    mapping->shared = permissions[3] == 's';
+    mapping->device = (uint64_t)major << 32 | minor;
+    mapping->name = strdup(name ? line + name : "");
+    return mapping->name ? 0 : -ENOMEM;
+}
+
+int mappings_parse(const char *maps, struct mappings *mappings)
+{
+    char *copy = strdup(maps), *rest = copy, *line;
+    size_t room = 0;
+    int error = copy ? 0 : -ENOMEM;
+
+    memset(mappings, 0, sizeof *mappings);
+    while (!error && (line = strsep(&rest, "\n")) && *line) {
+        if (mappings->count == room) {
+            room = room ? room * 2 : 256;
+            struct mapping *items = realloc(mappings->items, room * sizeof *items);
+            if (!items) {
+                error = -ENOMEM;
+                break;
+            }
+            mappings->items = items;
+        }
+        error = parse_line(line, &mappings->items[mappings->count]);
+        mappings->count += !error;
+    }
+    free(copy);
+    return error;
+}
+
+static uint32_t flag_bits(const char *words)
+{
+    static const struct {
+        char word[3];
+        uint32_t flag;
+    } known[] = {
+        { "gd", MAPPING_GROWS_DOWN }, { "nr", MAPPING_NO_RESERVE }, { "lo", MAPPING_LOCKED },
+        { "hg", MAPPING_HUGE },       { "nh", MAPPING_NO_HUGE },    { "dc", MAPPING_DONT_FORK },
+        { "wf", MAPPING_WIPE_ON_FORK }, { "dd", MAPPING_DONT_DUMP }, { "mg", MAPPING_MERGEABLE },
+        { "sl", MAPPING_SEALED },
+    };
+    uint32_t flags = 0;
+
+    for (; words[0] && words[0] != '\n'; words += words[2] == ' ' ? 3 : 2)
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            if (!strncmp(words, known[i].word, 2))
+                flags |= known[i].flag;
+    return flags;
+}
+
+/* Both lists are sorted; smaps may lack mappings that a twin does not have. */
+void mappings_add_flags(struct mappings *mappings, const char *smaps)
+{
+    size_t at = 0;
+    uint64_t start = 0, end;
+
+    for (const char *line = smaps; line && *line; line = strchr(line, '\n'), line += line && *line) {
+        if (*line >= 'A' && *line <= 'Z') {
+            if (strncmp(line, "VmFlags: ", 9))
+                continue;
+            while (at < mappings->count && mappings->items[at].start < start)
+                at++;
+            if (at < mappings->count && mappings->items[at].start == start)
+                mappings->items[at].flags |= flag_bits(line + 9);
+        } else if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) != 2)
+            return;
+    }
+}
+
+void mappings_free(struct mappings *mappings)
+{
+    for (size_t i = 0; i < mappings->count; i++)
+        free(mappings->items[i].name);
+    free(mappings->items);
+    memset(mappings, 0, sizeof *mappings);
+}

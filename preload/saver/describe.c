@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: MIT */
+/* What is looked at while the program is stopped: its mappings and its descriptors. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/kcmp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "saver.h"
+
+/* mlock is the one flag that a twin does not inherit; smaps takes as long as a fork, so it is read only for that. */
+static int has_locked_memory(const struct saving *saving)
+{
+    char *status = proc_read(saving->pid, "status", NULL);
+    const char *locked = status ? status_field(status, "VmLck") : NULL;
+    int has = locked && strtoull(locked, NULL, 10) > 0;
+
+    free(status);
+    return has;
+}
+
+static int read_locks(struct saving *saving, int smaps)
+{
+    char *text = read_all(smaps, NULL);
+
+    if (!text)
+        return -ENOMEM;
+    mappings_add_flags(&saving->mappings, text);
+    free(text);
+    return 0;
+}
+
+/* The program's own maps come over the socket: it may not be dumpable, and then only it can open them. */
+int describe_mappings(struct step *step)
+{
+    struct saving *saving = &step->saving;
+    struct mappings twin = { 0 };
+    int handles[2] = { -1, -1 }, error = meeting_order(step, ORDER_MAPS, handles, 2);
+    char *text = error ? NULL : read_all(handles[0], NULL), *twin_text;
+
+    if (!error)
+        error = text ? mappings_parse(text, &saving->mappings) : -ENOMEM;
+    free(text);
+    if (!error && has_locked_memory(saving))
+        error = read_locks(saving, handles[1]);
+    for (int i = 0; i < 2; i++)
+        if (handles[i] >= 0)
+            close(handles[i]);
+    if (error)
+        return fail_with(step, error, "the program's mappings cannot be read");
+    twin_text = proc_read(saving->view, "maps", NULL);
+    error = twin_text ? mappings_parse(twin_text, &twin) : -errno;
+    free(twin_text);
+    if (!error)
+        error = memory_mark_copies(saving, &twin, step->page);
+    mappings_free(&twin);
+    return error ? fail_with(step, error, "the program's mappings") : 0;
+}
+
+static int describe_one(struct saving *saving, int number, struct descriptor *descriptor)
+{
+    char name[64];
+    char *info;
+
+    memset(descriptor, 0, sizeof *descriptor);
+    descriptor->number = descriptor->same_as = number;
+    snprintf(name, sizeof name, "fd/%d", number);
+    descriptor->target = proc_link(saving->view, name);
+    snprintf(name, sizeof name, "/proc/%d/fd/%d", saving->view, number);
+    if (!descriptor->target || stat(name, &descriptor->status))
+        return -errno;
+    snprintf(name, sizeof name, "fdinfo/%d", number);
+    info = proc_read(saving->view, name, NULL);
+    if (!info || !status_field(info, "flags"))
+        return -EPROTO;
+    descriptor->flags = (int)strtol(status_field(info, "flags"), NULL, 8);
+    descriptor->position = strtoll(status_field(info, "pos"), NULL, 10);
+    int locked = status_field(info, "lock") != NULL;
+    free(info);
+    return locked ? refuse(saving, "R-LOCK", "a lock is held on descriptor %d, %s", number, descriptor->target) : 0;
+}
+
+/* Two numbers for one open file description: kcmp(2) tells; only those that look alike are asked about. */
+static int find_shared(struct saving *saving, struct descriptor *descriptor, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct descriptor *other = &saving->descriptors[i];
+        if (other->same_as != other->number || other->status.st_ino != descriptor->status.st_ino ||
+            other->status.st_dev != descriptor->status.st_dev || other->position != descriptor->position ||
+            (other->flags ^ descriptor->flags) & ~O_CLOEXEC)
+            continue;
+        long compared = syscall(SYS_kcmp, saving->view, saving->view, KCMP_FILE, other->number, descriptor->number);
+        if (compared < 0)
+            return errno == ENOSYS ? refuse(saving, "R-KCMP", "this kernel has no kcmp, and descriptors %d and %d look alike",
+                                            other->number, descriptor->number)
+                                   : -errno;
+        if (!compared) {
+            descriptor->same_as = other->number;
+            return 0;
+        }
+    }
+    return 0;
+}
+
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+static int list_numbers(int pid, int **ret_numbers, size_t *ret_count)
+{
+    char path[64];
+    size_t room = 0, count = 0;
+    int *numbers = NULL;
+    DIR *directory;
+    struct dirent *entry;
+
+    snprintf(path, sizeof path, "/proc/%d/fd", pid);
+    directory = opendir(path);
+    if (!directory)
+        return -errno;
+    while ((entry = readdir(directory))) {
+        if (entry->d_name[0] == '.')
+            continue;
+        if (count == room) {
+            int *larger = realloc(numbers, (room = room ? room * 2 : 64) * sizeof *numbers);
+            if (!larger)
+                break;
+            numbers = larger;
+        }
+        numbers[count++] = atoi(entry->d_name);
+    }
+    closedir(directory);
+    qsort(numbers, count, sizeof *numbers, by_number);
+    *ret_numbers = numbers;
+    *ret_count = count;
+    return 0;
+}
+
+int describe_descriptors(struct step *step)
+{
+    struct saving *saving = &step->saving;
+    int *numbers = NULL;
+    size_t count = 0;
+    int error = list_numbers(saving->view, &numbers, &count);
+
+    saving->descriptors = calloc(count + 1, sizeof *saving->descriptors);
+    if (!saving->descriptors)
+        error = -ENOMEM;
+    for (size_t i = 0; !error && i < count; i++) {
+        struct descriptor *descriptor = &saving->descriptors[saving->descriptor_count];
+        error = describe_one(saving, numbers[i], descriptor);
+        if (error == -ENOENT || (descriptor->target && !strcmp(descriptor->target, step->request->directory))) {
+            free(descriptor->target); /* a parked thread looks whether we live: nothing else can come and go */
+            error = 0;
+            continue;
+        }
+        saving->descriptor_count++;
+        if (!error)
+            error = find_shared(saving, descriptor, saving->descriptor_count - 1);
+    }
+    free(numbers);
+    return error ? fail_with(step, error, "the program's descriptors cannot be read") : 0;
+}
+
+static void close_if_open(int *fd)
+{
+    if (*fd > 0)
+        close(*fd);
+    *fd = -1;
+}
+
+void describe_free(struct step *step)
+{
+    struct saving *saving = &step->saving;
+
+    for (size_t i = 0; i < saving->descriptor_count; i++)
+        free(saving->descriptors[i].target);
+    free(saving->descriptors);
+    mappings_free(&saving->mappings);
+    close_if_open(&saving->memory);
+    close_if_open(&saving->pagemap);
+    close_if_open(&saving->copies);
+}

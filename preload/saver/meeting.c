@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+/* The abstract socket on which program and twin hand things over. It has no name in the file system, so nothing stays
+ * when we are killed; whoever comes must be of our user, and a stranger is sent away. */
+#include <errno.h>
+#include <poll.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../../core/floor/text.h"
+#include "saver.h"
+
+enum { MEETING_SECONDS = 30, MEETING_LOOK_MILLISECONDS = 20 };
+
+int meeting_open(struct step *step)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    uint64_t random[2];
+    size_t at;
+
+    if (getrandom(random, sizeof random, 0) != sizeof random)
+        return fail(step, EXIT_SYSTEM, "no checkpoint: no random numbers: %s", strerror(errno));
+    at = text_add(step->page->socket, sizeof step->page->socket, 0, "stasis-");
+    at = text_add_hex(step->page->socket, sizeof step->page->socket, at, random[0]);
+    at = text_add_hex(step->page->socket, sizeof step->page->socket, at, random[1]);
+    memcpy(address.sun_path + 1, step->page->socket, at);
+    step->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (step->listener < 0 ||
+        bind(step->listener, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + at)) ||
+        listen(step->listener, 16))
+        return fail(step, EXIT_SYSTEM, "no checkpoint: no socket: %s", strerror(errno));
+    return 0;
+}
+
+/* Why nobody will come any more: the process has answered with an error, or is gone. 0: it may still come. */
+static int is_in_vain(const struct step *step, int pid)
+{
+    const struct agent_page *page = step->page;
+
+    if (pid != (int)page->pid)
+        return kill(pid, 0) && errno == ESRCH ? -ESRCH : 0;
+    if (members_page_is_dead(step))
+        return -ESRCH;
+    return __atomic_load_n(&page->answer, __ATOMIC_SEQ_CST) == step->last_order && page->result < 0 ? page->result : 0;
+}
+
+static int is_peer(int connection, int pid)
+{
+    struct timeval patience = { .tv_sec = MEETING_SECONDS };
+    struct ucred peer;
+    socklen_t length = sizeof peer;
+
+    return !getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &length) && peer.uid == geteuid() && peer.pid == pid &&
+           !setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+}
+
+/* The program stands still meanwhile: looked after every MEETING_LOOK_MILLISECONDS. */
+int meeting_accept(struct step *step, int pid, int *ret_connection)
+{
+    struct pollfd wait = { .fd = step->listener, .events = POLLIN };
+    int64_t deadline = now_nanoseconds() + MEETING_SECONDS * INT64_C(1000000000);
+    int error;
+
+    while (now_nanoseconds() < deadline) {
+        int ready = poll(&wait, 1, MEETING_LOOK_MILLISECONDS);
+        if (ready < 0 && errno != EINTR)
+            return -errno;
+        if (ready <= 0 && (error = is_in_vain(step, pid)))
+            return error;
+        int fd = ready <= 0 ? -1 : accept4(step->listener, NULL, NULL, SOCK_CLOEXEC);
+        if (fd >= 0 && is_peer(fd, pid)) {
+            *ret_connection = fd;
+            return 0;
+        }
+        if (fd >= 0)
+            close(fd);
+    }
+    return -ETIMEDOUT;
+}
+
+int meeting_receive(int connection, int *ret_descriptors, int count)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(2 * sizeof(int))];
+    } control = { 0 };
+    char byte;
+    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
+    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
+                              .msg_controllen = sizeof control };
+    ssize_t got = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
+
+    if (got < 0)
+        return -errno;
+    if (!got || control.header.cmsg_type != SCM_RIGHTS || control.header.cmsg_len != CMSG_LEN((size_t)count * sizeof(int)))
+        return -EPROTO;
+    memcpy(ret_descriptors, CMSG_DATA(&control.header), (size_t)count * sizeof(int));
+    return 0;
+}
+
+static int give_descriptor(int connection, int descriptor)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    char byte = 'c';
+    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
+    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
+                              .msg_controllen = sizeof control };
+
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(sizeof descriptor);
+    memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
+    return sendmsg(connection, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+int meeting_order(struct step *step, enum agent_order order, int *descriptors, int count)
+{
+    int connection = -1, error;
+
+    stop_order_give(step, order);
+    error = meeting_accept(step, (int)step->page->pid, &connection);
+    if (!error)
+        error = count ? meeting_receive(connection, descriptors, count) : give_descriptor(connection, *descriptors);
+    if (!error)
+        error = stop_order_wait(step);
+    if (connection >= 0)
+        close(connection);
+    return error;
+}

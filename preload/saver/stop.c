@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: MIT */
+/* Stopping the process: every thread gets the stop signal with the token, until each one that exists is parked; then
+ * orders to the one in slot 0, through the agent page. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "saver.h"
+
+enum { ORDER_SECONDS = 60 };
+
+static void wake(uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+}
+
+static void wait_word(uint32_t *word, uint32_t value, long milliseconds)
+{
+    struct timespec timeout = { .tv_sec = milliseconds / 1000, .tv_nsec = milliseconds % 1000 * 1000000 };
+    syscall(SYS_futex, word, FUTEX_WAIT, value, &timeout, NULL, 0);
+}
+
+void stop_order_give(struct step *step, enum agent_order order)
+{
+    step->last_order = ORDER_WORD(++step->sequence, order);
+    __atomic_store_n(&step->page->order, step->last_order, __ATOMIC_SEQ_CST);
+    wake(&step->page->order);
+}
+
+static int is_parked(const struct agent_page *page, uint32_t tid)
+{
+    uint32_t count = __atomic_load_n(&page->parked, __ATOMIC_SEQ_CST);
+
+    for (uint32_t i = 0; i < count && i < page->thread_room; i++)
+        if (__atomic_load_n(&page->threads[i].tid, __ATOMIC_ACQUIRE) == tid)
+            return 1;
+    return 0;
+}
+
+static int send(const struct agent_page *page, uint32_t tid, uint64_t value)
+{
+    siginfo_t info = { 0 };
+
+    info.si_signo = STOP_SIGNAL;
+    info.si_code = SI_QUEUE;
+    info.si_pid = getpid();
+    info.si_uid = getuid();
+    info.si_value.sival_ptr = (void *)value;
+    if (tid)
+        return syscall(SYS_rt_tgsigqueueinfo, page->pid, tid, STOP_SIGNAL, &info) ? -errno : 0;
+    return syscall(SYS_rt_sigqueueinfo, page->pid, STOP_SIGNAL, &info) ? -errno : 0;
+}
+
+/* The threads that have been sent this stop already, sorted as /proc gave them: by insertion. */
+struct sent {
+    uint32_t *tids;
+    size_t count, room;
+};
+
+static int was_sent(struct sent *sent, uint32_t tid)
+{
+    for (size_t i = 0; i < sent->count; i++)
+        if (sent->tids[i] == tid)
+            return 1;
+    if (sent->count == sent->room) {
+        size_t room = sent->room ? sent->room * 2 : 256;
+        uint32_t *tids = realloc(sent->tids, room * sizeof *tids);
+        if (!tids)
+            return 1;
+        sent->tids = tids;
+        sent->room = room;
+    }
+    sent->tids[sent->count++] = tid;
+    return 0;
+}
+
+/* Looks at all threads once: sends the signal to new ones. Returns how many are not parked; one of them in *ret_tid. */
+static int scan_threads(struct step *step, struct sent *sent, uint32_t *ret_tid, uint32_t *ret_count)
+{
+    char path[64];
+    DIR *tasks;
+    struct dirent *entry;
+    int running = 0;
+
+    *ret_count = 0;
+    snprintf(path, sizeof path, "/proc/%u/task", step->page->pid);
+    tasks = opendir(path);
+    if (!tasks)
+        return -ESRCH;
+    while ((entry = readdir(tasks))) {
+        uint32_t tid = (uint32_t)strtoul(entry->d_name, NULL, 10);
+        if (!tid)
+            continue;
+        ++*ret_count;
+        if (is_parked(step->page, tid))
+            continue;
+        *ret_tid = tid;
+        running++;
+        if (!was_sent(sent, tid)) {
+            int error = send(step->page, tid, step->page->token);
+            if (error == -ESRCH)
+                running--; /* it has ended meanwhile */
+            else if (error) {
+                closedir(tasks);
+                return error;
+            }
+        }
+    }
+    closedir(tasks);
+    return *ret_count ? running : -ESRCH;
+}
+
+/* Slots for twice the threads there are: memory that tmpfs cannot refuse any more when they park. */
+static int make_room(struct step *step)
+{
+    char *status = proc_read((int)step->page->pid, "status", NULL);
+    const char *threads = status ? status_field(status, "Threads") : NULL;
+    uint64_t room = (threads ? strtoull(threads, NULL, 10) : 1) * 2 + 64;
+    int failed;
+
+    free(status);
+    if (room > AGENT_MAX_THREADS)
+        room = AGENT_MAX_THREADS;
+    failed = fallocate(step->page_descriptor, 0, offsetof(struct agent_page, range_count),
+                       (off_t)(offsetof(struct agent_page, threads) - offsetof(struct agent_page, range_count) +
+                               room * sizeof *step->page->threads));
+    if (failed)
+        return fail(step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe %ju threads: %s", (uintmax_t)room,
+                    strerror(errno));
+    step->page->thread_room = (uint32_t)room;
+    return 0;
+}
+
+/* A job-stopped process is woken: our signal waits for every thread, so none comes to run the program's code. */
+static void wake_when_job_stopped(struct step *step)
+{
+    char *status = proc_read((int)step->page->pid, "status", NULL);
+    const char *state = status ? status_field(status, "State") : NULL;
+
+    if (state && *state == 'Z')
+        step->main_has_ended = 1;
+    if (state && *state == 'T' && !step->was_job_stopped) {
+        step->was_job_stopped = 1;
+        kill((int)step->page->pid, SIGCONT);
+    }
+    free(status);
+}
+
+/* Threads of a stop that was given up may still be on their way out. */
+static int await_leaving(struct step *step)
+{
+    struct agent_page *page = step->page;
+    int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000);
+
+    step->sequence = page->order >> 8;
+    if (ORDER_KIND(page->order) != ORDER_NONE)
+        stop_order_give(step, ORDER_RESUME);
+    __atomic_fetch_add(&page->release, 1, __ATOMIC_SEQ_CST);
+    wake(&page->release);
+    while (__atomic_load_n(&page->inside, __ATOMIC_SEQ_CST)) {
+        if (now_nanoseconds() > deadline || members_page_is_dead(step))
+            return fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: a thread has not left the checkpoint before");
+        wake_when_job_stopped(step); /* stopped again by the checkpoint before, it is still in our handler */
+        poll(NULL, 0, 1);
+    }
+    return 0;
+}
+
+static void begin_stop(struct step *step)
+{
+    struct agent_page *page = step->page;
+    uint32_t used = page->parked < page->thread_room ? page->parked : page->thread_room;
+    uint64_t token;
+
+    do
+        if (getrandom(&token, sizeof token, 0) != sizeof token)
+            token = (uint64_t)now_nanoseconds();
+    while (token < VALUE_FIRST_TOKEN || token == page->token);
+    for (uint32_t i = 0; i < used; i++)
+        page->threads[i].tid = 0;
+    page->parked = 0;
+    page->saver_pid = (uint32_t)getpid();
+    page->message[0] = 0;
+    __atomic_store_n(&page->token, token, __ATOMIC_SEQ_CST);
+    stop_order_give(step, ORDER_STOP);
+}
+
+/* Why a thread does not come: it blocks the signal, or sleeps in the kernel. */
+static int fail_thread(struct step *step, uint32_t tid)
+{
+    char name[64];
+    snprintf(name, sizeof name, "task/%u/status", tid);
+    char *status = proc_read((int)step->page->pid, name, NULL);
+    const char *blocked = status ? status_field(status, "SigBlk") : NULL, *state = status ? status_field(status, "State") : NULL;
+    int result;
+
+    if (blocked && strtoull(blocked, NULL, 16) & UINT64_C(1) << (STOP_SIGNAL - 1))
+        result = fail(step, EXIT_REFUSED, "no checkpoint: R-SIGNAL-BLOCKED: thread %u blocks signal %d and did not stop", tid,
+                      STOP_SIGNAL);
+    else if (state && (*state == 'T' || *state == 't'))
+        result = fail(step, EXIT_REFUSED, "no checkpoint: R-STOPPED: the program is stopped (SIGSTOP, Ctrl-Z or a debugger)");
+    else if (state && *state == 'Z')
+        result = fail(step, EXIT_REFUSED, "no checkpoint: R-MAIN-THREAD: the main thread has ended while others run on");
+    else
+        result = fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: thread %u did not stop (state %.1s)", tid,
+                      state ? state : "?");
+    free(status);
+    return result;
+}
+
+static int await_threads(struct step *step, struct sent *sent)
+{
+    int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000);
+    uint32_t tid = 0, count = 0;
+
+    if (deadline > step->request->deadline)
+        deadline = step->request->deadline;
+    for (;;) {
+        uint32_t parked = __atomic_load_n(&step->page->parked, __ATOMIC_SEQ_CST);
+        int running = scan_threads(step, sent, &tid, &count);
+        if (running < 0)
+            return running == -ESRCH ? fail(step, EXIT_NO_IMAGE, "no checkpoint: the program has ended")
+                                     : fail(step, EXIT_SYSTEM, "no checkpoint: the stop signal cannot be queued: %s",
+                                            strerror(-running));
+        if (!running && step->page->parked <= step->page->thread_room && count == step->page->parked) {
+            step->saving.thread_count = count;
+            return 0;
+        }
+        if (step->page->parked > step->page->thread_room)
+            return fail(step, EXIT_REFUSED, "no checkpoint: R-MANY-THREADS: more than %u threads, or they multiply too fast",
+                        step->page->thread_room);
+        if (now_nanoseconds() > deadline || (step->main_has_ended && running == 1))
+            return deadline == step->request->deadline ? fail(step, EXIT_RUN_AGAIN, "given up: the program did not stop in time")
+                                                       : fail_thread(step, tid);
+        wait_word(&step->page->parked, parked, 1);
+        if (step->page->parked == parked)
+            wake_when_job_stopped(step);
+    }
+}
+
+int stop_process(struct step *step)
+{
+    struct sent sent = { 0 };
+    int status;
+
+    step->saving.pid = (int)step->page->pid;
+    step->saving.page = step->page;
+    step->saving.page_device = step->page_device;
+    step->saving.page_inode = step->page_inode;
+    step->saving.memory = step->saving.pagemap = step->saving.copies = -1;
+    if ((status = make_room(step)) || (status = await_leaving(step)))
+        return status;
+    step->stopped_at = now_nanoseconds();
+    begin_stop(step);
+    step->stopped = 1;
+    status = await_threads(step, &sent);
+    free(sent.tids);
+    if (!status && stop_order(step, ORDER_DESCRIBE))
+        status = fail(step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer");
+    return status;
+}
+
+static int still_there(const struct step *step)
+{
+    return !members_page_is_dead(step) && (!kill((int)step->page->pid, 0) || errno == EPERM);
+}
+
+int stop_order_wait(struct step *step)
+{
+    int64_t deadline = now_nanoseconds() + ORDER_SECONDS * INT64_C(1000000000);
+    uint32_t answer, wanted = __atomic_load_n(&step->page->order, __ATOMIC_SEQ_CST);
+
+    while ((answer = __atomic_load_n(&step->page->answer, __ATOMIC_SEQ_CST)) != wanted) {
+        if (now_nanoseconds() > deadline || !still_there(step))
+            return -ETIMEDOUT;
+        wait_word(&step->page->answer, answer, 100);
+    }
+    return step->page->result;
+}
+
+int stop_order(struct step *step, enum agent_order order)
+{
+    stop_order_give(step, order);
+    return stop_order_wait(step);
+}
+
+void stop_resume(struct step *step)
+{
+    if (!step->stopped)
+        return;
+    step->stopped = 0;
+    step->ran_on_at = now_nanoseconds();
+    if (step->was_job_stopped)
+        kill((int)step->page->pid, SIGSTOP); /* it finds the order when somebody continues it */
+    step->was_job_stopped = 0;
+    stop_order_give(step, ORDER_RESUME);
+    __atomic_fetch_add(&step->page->release, 1, __ATOMIC_SEQ_CST);
+    wake(&step->page->release);
+}
+
+int stop_still_holds(const struct step *step)
+{
+    return !step->stopped || __atomic_load_n(&step->page->order, __ATOMIC_SEQ_CST) == step->last_order;
+}
+
+void stop_exit_program(struct step *step)
+{
+    step->ran_on_at = now_nanoseconds();
+    stop_order_give(step, ORDER_EXIT);
+    for (int i = 0; i < 1000 && still_there(step); i++)
+        wait_word(&step->page->answer, step->page->answer, 10);
+    step->stopped = 0;
+}
+
+/* The program writes the line itself: it then has the place in the file, or in the pipe, that its own lines have. */
+void stop_say(struct step *step)
+{
+    if (!step->message[0] || !step->page || members_page_is_dead(step))
+        return; /* nobody is there to be told, or somebody who would die of the signal */
+    snprintf(step->page->message, sizeof step->page->message, "stasis: %s\n", step->message);
+    send(step->page, 0, VALUE_SAY);
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: MIT */
+/* Whose memory is read: a twin's, so that the program can go on at once; or, when memory is short, the stopped
+ * program's own. */
+#include <errno.h>
+#include <linux/futex.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include "../../core/floor/text.h"
+#include "saver.h"
+
+static uint64_t number_in(const char *path)
+{
+    FILE *file = fopen(path, "re");
+    unsigned long long number = UINT64_MAX;
+
+    if (file && fscanf(file, "%llu", &number) != 1)
+        number = UINT64_MAX; /* "max" */
+    if (file)
+        fclose(file);
+    return number;
+}
+
+/* Bytes that our cgroup (version 2, cgroups(7)) still allows, the least of the path upwards; UINT64_MAX: no limit. */
+static uint64_t cgroup_room(int pid)
+{
+    char *text = proc_read(pid, "cgroup", NULL), *at = text ? strstr(text, "0::") : NULL;
+    char path[MAX_PATH], file[MAX_PATH + 32];
+    uint64_t room = UINT64_MAX;
+
+    if (at) {
+        snprintf(path, sizeof path, "/sys/fs/cgroup%.*s", (int)strcspn(at + 3, "\n"), at + 3);
+        while (strlen(path) > strlen("/sys/fs/cgroup")) {
+            snprintf(file, sizeof file, "%s/memory.max", path);
+            uint64_t most = number_in(file);
+            snprintf(file, sizeof file, "%s/memory.current", path);
+            uint64_t now = number_in(file);
+            if (most != UINT64_MAX && now != UINT64_MAX && (now > most ? 0 : most - now) < room)
+                room = now > most ? 0 : most - now;
+            *strrchr(path, '/') = 0;
+        }
+    }
+    free(text);
+    return room;
+}
+
+static uint64_t kilobytes(const char *text, const char *key)
+{
+    const char *value = text ? status_field(text, key) : NULL;
+    return value ? strtoull(value, NULL, 10) * 1024 : UINT64_MAX;
+}
+
+/* In the worst case the program writes to all its pages while the image is written, and each is there twice. */
+static int memory_is_short(const struct step *step)
+{
+    char *status = proc_read(step->saving.pid, "status", NULL);
+    char *machine = NULL;
+    uint64_t needs = kilobytes(status, "RssAnon"), has, room = cgroup_room(step->saving.pid);
+    FILE *file = fopen("/proc/meminfo", "re");
+    size_t length = 0;
+
+    if (file && getdelim(&machine, &length, 0, file) < 0)
+        *machine = 0;
+    if (file)
+        fclose(file);
+    has = kilobytes(machine, "MemAvailable");
+    free(machine);
+    free(status);
+    return text_list_holds(step->saving.test_fail, "memory") || (needs != UINT64_MAX && (needs > has || needs > room));
+}
+
+/* The process without a twin is read itself; it makes itself dumpable until it runs on. */
+static int take_handles(struct step *step)
+{
+    int handles[2], error;
+
+    step->saving.view = step->saving.pid;
+    error = meeting_order(step, ORDER_HANDLES, handles, 2);
+    if (error)
+        return fail_with(step, error, "the program's memory cannot be opened");
+    step->saving.memory = handles[0];
+    step->saving.pagemap = handles[1];
+    return 0;
+}
+
+int twin_take(struct step *step)
+{
+    struct agent_page *page = step->page;
+
+    step->saving.test_fail = getenv(ENV_TEST_FAIL);
+    if (memory_is_short(step) || text_list_holds(step->saving.test_fail, "fork") || stop_order(step, ORDER_TWIN))
+        return take_handles(step);
+    while (!__atomic_load_n(&page->twin_answer, __ATOMIC_SEQ_CST)) {
+        struct timespec timeout = { .tv_sec = 1 };
+        char *state = proc_read(page->twin_pid, "stat", NULL), *at = state ? strrchr(state, ')') : NULL;
+        int dead = !at || at[2] == 'Z';
+        free(state);
+        if (dead)
+            return take_handles(step);
+        syscall(SYS_futex, &page->twin_answer, FUTEX_WAIT, 0, &timeout, NULL, 0);
+    }
+    step->saving.view = page->twin_pid;
+    return 0;
+}
+
+/* Pages of a file that are not in memory have content all the same. */
+static int copies_files(const struct saving *saving)
+{
+    for (size_t i = 0; i < saving->mappings.count; i++)
+        if (saving->mappings.items[i].copied && saving->mappings.items[i].inode && !saving->mappings.items[i].shared)
+            return 1;
+    return 0;
+}
+
+int twin_copy(struct step *step)
+{
+    struct saving *saving = &step->saving;
+    struct sysinfo machine;
+    int error;
+
+    if (saving->view == saving->pid || !step->page->range_count)
+        return 0;
+    step->page->skip_absent = !sysinfo(&machine) && !machine.totalswap && !copies_files(saving);
+    saving->copies = memfd_create("stasis", MFD_CLOEXEC);
+    if (saving->copies < 0)
+        return fail_with(step, -errno, "memory for copies");
+    error = meeting_order(step, ORDER_COPY, &saving->copies, 0);
+    return error ? fail_with(step, error, "memory that a fork does not copy") : 0;
+}
+
+int twin_leave(struct step *step)
+{
+    int handles[2], error;
+
+    if (step->saving.view == step->saving.pid)
+        return 0;
+    __atomic_store_n(&step->page->twin_order, TWIN_LEAVE, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &step->page->twin_order, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    error = meeting_accept(step, step->page->twin_pid, &step->twin);
+    if (!error)
+        error = meeting_receive(step->twin, handles, 2);
+    if (error)
+        return fail_with(step, error, "the twin does not answer");
+    step->saving.memory = handles[0];
+    step->saving.pagemap = handles[1];
+    return 0;
+}
+
+void twin_end(struct step *step)
+{
+    if (step->twin < 0 && step->saving.view && step->saving.view != step->saving.pid)
+        kill(step->saving.view, SIGKILL); /* it never left the descriptors: nothing of the program's is closed by that */
+    if (step->twin >= 0)
+        close(step->twin); /* it reads the end of file, and ends */
+    step->twin = -1;
+}

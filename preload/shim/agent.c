@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: MIT */
+/* The agent page: made, dropped, made again. Island: no libc. */
+#include <fcntl.h>
+#include <errno.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "../../core/floor/syscalls.h"
+#include "../../core/floor/text.h"
+#include "shim.h"
+
+/* A directory that is ours alone: made when missing; a link, another owner or a wider mode is refused. */
+static long own_directory(const char *path)
+{
+    struct stat status;
+    long made = sys_mkdir(path, 0700), error;
+
+    if (made && made != -EEXIST)
+        return made;
+    error = sys_fstatat(AT_FDCWD, path, &status, AT_SYMLINK_NOFOLLOW);
+    if (error)
+        return error;
+    if (!made && (status.st_mode & 07777) != 0700) { /* the umask has taken bits away */
+        sys_chmod(path, 0700);
+        return 0;
+    }
+    if (!S_ISDIR(status.st_mode) || status.st_uid != (uid_t)sys_geteuid() || (status.st_mode & 07777) != 0700)
+        return -EPERM;
+    return 0;
+}
+
+static uint64_t own_pid_namespace(void)
+{
+    struct stat status;
+    return sys_fstatat(AT_FDCWD, "/proc/self/ns/pid", &status, 0) ? 0 : status.st_ino;
+}
+
+/* `forked`: the parent has seen to the directories, and lives in the same PID namespace. */
+static long page_file(int forked)
+{
+    uint8_t random[16];
+    size_t at;
+    long fd, error;
+
+    if (!forked) {
+        shim.pid_namespace = own_pid_namespace();
+        if ((error = own_directory(shim.registry)) || (error = own_directory(shim.run_directory)))
+            return error;
+    }
+    error = SYS_CALL(getrandom, random, sizeof random, 0, 0, 0, 0);
+    if (error != sizeof random)
+        return error < 0 ? error : -EIO;
+    at = text_add(shim.page_path, sizeof shim.page_path, 0, shim.run_directory);
+    at = text_add(shim.page_path, sizeof shim.page_path, at, "/");
+    for (int i = 0; i < 2; i++) {
+        uint64_t half;
+        __builtin_memcpy(&half, random + 8 * i, 8);
+        at = text_add_hex(shim.page_path, sizeof shim.page_path, at, half | UINT64_C(1) << 63);
+    }
+    fd = sys_openat(AT_FDCWD, shim.page_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return fd;
+    error = sys_ftruncate((int)fd, AGENT_PAGE_BYTES);
+    if (!error) /* memory now, while it can be refused: later it would be SIGBUS */
+        error = SYS_CALL(fallocate, fd, 0, 0, offsetof(struct agent_page, range_count), 0, 0);
+    if (!error)
+        error = sys_flock((int)fd, LOCK_EX); /* somebody may just be testing it, for a moment */
+    if (error) {
+        sys_unlink(shim.page_path);
+        sys_close((int)fd);
+        return error;
+    }
+    return fd;
+}
+
+static void page_fill(struct agent_page *page)
+{
+    page->bytes = sizeof *page;
+    page->role = ROLE_TASK;
+    page->pid = shim.pid;
+    page->first = shim.first;
+    page->pid_namespace = shim.pid_namespace;
+    __builtin_memcpy(page->run, shim.run, sizeof page->run);
+    text_add(page->job, sizeof page->job, 0, shim.job);
+    text_add(page->step, sizeof page->step, 0, shim.step);
+    text_add(page->directory, sizeof page->directory, 0, shim.directory);
+    page->keep = shim.keep;
+    page->interval = shim.interval;
+    page->trigger_signal = shim.trigger_signal;
+    page->generation = shim.generation;
+    page->restart_note = (uint64_t)&shim.note;
+    page->state = AGENT_RUNNING;
+    __atomic_store_n(&page->magic, AGENT_MAGIC, __ATOMIC_RELEASE);
+}
+
+int page_make(int forked)
+{
+    struct agent_page *page;
+    long fd;
+
+    shim.page = NULL;
+    shim.pid = (uint32_t)sys_getpid();
+    fd = page_file(forked);
+    for (int again = 0; fd == -ENOENT && again < 3; again++)
+        fd = page_file(0); /* a sweep took the empty directory away in between */
+    if (fd < 0)
+        return (int)fd;
+    page = sys_mmap(NULL, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, 0);
+    sys_close((int)fd); /* the mapping keeps the flock */
+    if (sys_mmap_failed(page)) {
+        sys_unlink(shim.page_path);
+        return (int)(long)page;
+    }
+    sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
+    page_fill(page);
+    shim.page = page;
+    return 0;
+}
+
+void page_drop(void)
+{
+    if (!shim.page || shim.pid != (uint32_t)sys_getpid())
+        return;
+    shim.leaving = 1;
+    sys_unlink(shim.page_path);
+    sys_rmdir(shim.run_directory); /* fails while others are in it, as it should */
+    sys_rmdir(shim.registry);
+}
+
+/* A saver gives orders on that page: threads may be parked on it. */
+static int is_at_work(const struct agent_page *page)
+{
+    uint32_t kind = page ? ORDER_KIND(__atomic_load_n(&page->order, __ATOMIC_SEQ_CST)) : ORDER_NONE;
+    return kind != ORDER_NONE && kind != ORDER_RESUME;
+}
+
+void page_remake_when_gone(void)
+{
+    struct stat status;
+    struct agent_page *old = shim.page;
+
+    if (old && !sys_fstatat(AT_FDCWD, shim.page_path, &status, AT_SYMLINK_NOFOLLOW))
+        return;
+    if (shim.leaving || is_at_work(old) || __atomic_exchange_n(&shim.remaking, 1, __ATOMIC_SEQ_CST))
+        return;
+    if (old)
+        shim.generation = old->generation;
+    if (page_make(0))
+        shim.page = old;
+    else if (old) { /* it stays mapped for now: another thread's handler may have just read shim.page */
+        if (shim.old_page)
+            sys_munmap(shim.old_page, AGENT_PAGE_BYTES);
+        shim.old_page = old;
+    }
+    __atomic_store_n(&shim.remaking, 0, __ATOMIC_SEQ_CST);
+}
+
+/* A raw POSIX timer (timer_create(2)); libc's timer_t would need its allocator. */
+int interval_start(void)
+{
+    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = STOP_SIGNAL };
+    struct itimerspec every = { .it_interval.tv_sec = shim.interval, .it_value.tv_sec = shim.interval };
+    int32_t timer;
+    long error;
+
+    if (!shim.first || !shim.interval)
+        return 0;
+    event.sigev_value.sival_ptr = (void *)(uintptr_t)VALUE_INTERVAL;
+    error = SYS_CALL(timer_create, CLOCK_MONOTONIC, &event, &timer, 0, 0, 0);
+    if (error)
+        return (int)error;
+    return (int)SYS_CALL(timer_settime, timer, 0, &every, 0, 0, 0);
+}

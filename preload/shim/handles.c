@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/* Meeting the saver on its abstract socket: own memory handed over, and ranges copied that no twin inherits.
+ * Nothing here depends on ptrace rights: everybody may open his own /proc/self. Island: no libc. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "../../core/floor/syscalls.h"
+#include "../../core/floor/text.h"
+#include "shim.h"
+
+long handles_connect(const char *name)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX };
+    size_t length = text_length(name);
+    long error, fd = SYS_CALL(socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, 0, 0, 0);
+
+    if (fd < 0)
+        return fd;
+    text_add(address.sun_path + 1, sizeof address.sun_path - 1, 0, name); /* unix(7): abstract when it starts with NUL */
+    error = SYS_CALL(connect, fd, &address, sizeof address.sun_family + 1 + length, 0, 0, 0);
+    if (error) {
+        sys_close((int)fd);
+        return error;
+    }
+    return fd;
+}
+
+/* A program that has used up its descriptors gets more for the moment of the stop. */
+void handles_make_room(struct rlimit *ret_old)
+{
+    struct rlimit more;
+
+    SYS_CALL(prlimit64, 0, RLIMIT_NOFILE, 0, ret_old, 0, 0);
+    more = *ret_old;
+    more.rlim_cur = ret_old->rlim_cur + 8 < ret_old->rlim_max ? ret_old->rlim_cur + 8 : ret_old->rlim_max;
+    SYS_CALL(prlimit64, 0, RLIMIT_NOFILE, &more, 0, 0, 0);
+}
+
+void handles_end_room(const struct rlimit *old)
+{
+    SYS_CALL(prlimit64, 0, RLIMIT_NOFILE, old, 0, 0, 0);
+}
+
+const char *const handles_of_memory[HANDLES_OF_MEMORY] = { "/proc/self/mem", "/proc/self/pagemap" };
+
+long handles_send(int socket, const char *const *names, int count)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(HANDLES_OF_MEMORY * sizeof(int))];
+    } control = { 0 };
+    char byte = 'h';
+    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
+    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
+                              .msg_controllen = CMSG_SPACE((size_t)count * sizeof(int)) };
+    int handles[HANDLES_OF_MEMORY], opened = 0;
+    long result = 0;
+
+    while (opened < count && result >= 0) {
+        result = sys_openat(AT_FDCWD, names[opened], O_RDONLY | O_CLOEXEC, 0);
+        if (result >= 0)
+            handles[opened++] = (int)result;
+    }
+    if (result >= 0) {
+        control.header.cmsg_level = SOL_SOCKET;
+        control.header.cmsg_type = SCM_RIGHTS;
+        control.header.cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
+        __builtin_memcpy(CMSG_DATA(&control.header), handles, (size_t)count * sizeof(int));
+        result = SYS_CALL(sendmsg, socket, &message, MSG_NOSIGNAL, 0, 0, 0);
+    }
+    while (opened)
+        sys_close(handles[--opened]);
+    return result < 0 ? result : 0;
+}
+
+static long receive_descriptor(int socket)
+{
+    union {
+        struct cmsghdr header;
+        char room[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    char byte;
+    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
+    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
+                              .msg_controllen = sizeof control };
+    long got = SYS_CALL(recvmsg, socket, &message, MSG_CMSG_CLOEXEC, 0, 0, 0);
+    int fd;
+
+    if (got < 0)
+        return got;
+    if (got == 0 || control.header.cmsg_type != SCM_RIGHTS)
+        return -EPROTO;
+    __builtin_memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
+    return fd;
+}
+
+/* A page that the program itself may not read (PROT_NONE) can be read through /proc/self/mem. */
+static long copy_unreadable(int fd, uint64_t address, uint64_t offset)
+{
+    static uint8_t bytes[PAGE_BYTES];
+    long got, mem = sys_openat(AT_FDCWD, "/proc/self/mem", O_RDONLY | O_CLOEXEC, 0);
+
+    if (mem < 0)
+        return mem;
+    got = SYS_CALL(pread64, mem, bytes, sizeof bytes, address, 0, 0);
+    sys_close((int)mem);
+    if (got == sizeof bytes)
+        got = SYS_CALL(pwrite64, fd, bytes, sizeof bytes, offset, 0, 0);
+    return got == sizeof bytes || got == -EIO ? PAGE_BYTES : got < 0 ? got : -EIO;
+}
+
+/* Pages that are not there at all stay holes of the memfd: touching them would fill the program's memory. */
+static uint64_t absent_pages(const struct agent_page *page, uint64_t at, uint64_t end)
+{
+    uint8_t there[256];
+    uint64_t pages = (end - at) / PAGE_BYTES, count = 0;
+
+    if (!page->skip_absent)
+        return 0;
+    if (pages > sizeof there)
+        pages = sizeof there;
+    if (SYS_CALL(mincore, at, pages * PAGE_BYTES, there, 0, 0, 0))
+        return 0;
+    while (count < pages && !(there[count] & 1))
+        count++;
+    return count * PAGE_BYTES;
+}
+
+static long copy_range(const struct agent_page *page, int fd, const struct agent_range *range, uint64_t *offset)
+{
+    for (uint64_t at = range->start; at < range->end;) {
+        uint64_t skip = absent_pages(page, at, range->end), to = *offset + (at - range->start), most = range->end - at;
+        long wrote = (long)skip;
+        if (page->skip_absent && most > PAGE_BYTES)
+            most = PAGE_BYTES;
+        if (!skip)
+            wrote = SYS_CALL(pwrite64, fd, at, most, to, 0, 0);
+        if (wrote == -EFAULT)
+            wrote = copy_unreadable(fd, at, to);
+        if (wrote <= 0)
+            return wrote ? wrote : -EIO;
+        at += (uint64_t)wrote;
+    }
+    *offset += range->end - range->start;
+    return 0;
+}
+
+static long copy_all(struct agent_page *page, int socket)
+{
+    uint64_t offset = 0, pending = stop_pending();
+    long error = 0, fd = receive_descriptor(socket);
+
+    if (fd < 0)
+        return fd;
+    for (uint32_t i = 0; !error && i < page->range_count; i++)
+        error = copy_range(page, (int)fd, &page->ranges[i], &offset);
+    if (error == -EFBIG)
+        stop_swallow(SIGXFSZ, pending); /* the program's RLIMIT_FSIZE is ours too */
+    sys_close((int)fd);
+    return error;
+}
+
+long handles_copy_ranges(struct agent_page *page)
+{
+    struct rlimit old;
+    long error, socket;
+
+    handles_make_room(&old);
+    socket = error = handles_connect(page->socket);
+    if (socket >= 0) {
+        error = copy_all(page, (int)socket);
+        sys_close((int)socket);
+    }
+    handles_end_room(&old);
+    return error;
+}

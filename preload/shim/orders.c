@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: MIT */
+/* What a parked process does for the saver, and how it frees itself when the saver dies. Island: no libc. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <linux/prctl.h>
+#include <sys/file.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "../../core/floor/syscalls.h"
+#include "shim.h"
+
+/* A living saver holds the flock of the run's directory. Without a descriptor to spare (or with the directory gone) its
+ * PID has to do: it may be reused, which only makes us wait longer. */
+int orders_saver_lives(const struct agent_page *page)
+{
+    long fd = sys_openat(AT_FDCWD, shim.run_directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+    long got;
+
+    if (fd < 0)
+        return sys_kill((int)page->saver_pid, 0) != -ESRCH;
+    got = sys_flock((int)fd, LOCK_SH | LOCK_NB);
+    sys_close((int)fd);
+    return got == -EWOULDBLOCK;
+}
+
+/* Unless another saver has come meanwhile. */
+static void free_all(struct agent_page *page, uint32_t order)
+{
+    if (!__atomic_compare_exchange_n(&page->order, &order, ORDER_WORD((order >> 8) + 1, ORDER_RESUME), 0,
+                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        return;
+    __atomic_fetch_add(&page->release, 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&page->state, AGENT_RUNNING, __ATOMIC_SEQ_CST);
+    sys_futex(&page->order, FUTEX_WAKE, INT_MAX, NULL);
+    sys_futex(&page->release, FUTEX_WAKE, INT_MAX, NULL);
+}
+
+/* Sleeps until *word differs from value, or looks after the saver. */
+static void wait_change(struct agent_page *page, uint32_t *word, uint32_t value)
+{
+    struct timespec look = { .tv_sec = PARK_LOOK_SECONDS };
+    uint32_t order = __atomic_load_n(&page->order, __ATOMIC_SEQ_CST);
+
+    if (sys_futex(word, FUTEX_WAIT, value, &look) == -ETIMEDOUT && ORDER_KIND(order) != ORDER_RESUME &&
+        !orders_saver_lives(page))
+        free_all(page, order);
+}
+
+void orders_wait(struct agent_page *page, uint64_t token, uint32_t release)
+{
+    while (__atomic_load_n(&page->release, __ATOMIC_SEQ_CST) == release &&
+           __atomic_load_n(&page->token, __ATOMIC_SEQ_CST) == token)
+        wait_change(page, &page->release, release);
+}
+
+static int describe(struct agent_page *page)
+{
+    shim.stderr_held = (uint32_t)stop_has_stderr();
+    SYS_CALL(clock_gettime, CLOCK_MONOTONIC, page->monotonic, 0, 0, 0, 0);
+    SYS_CALL(clock_gettime, CLOCK_BOOTTIME, page->boottime, 0, 0, 0, 0);
+    page->brk = (uint64_t)SYS_CALL(brk, 0, 0, 0, 0, 0, 0);
+    for (int i = 0; i < 3; i++)
+        SYS_CALL(getitimer, i, page->itimers[i], 0, 0, 0, 0);
+    page->trigger_owned = shim.trigger_owned;
+    page->dumpable = (uint32_t)sys_prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
+    page->keep_capabilities = (uint32_t)sys_prctl(PR_GET_KEEPCAPS, 0, 0, 0, 0);
+    page->subreaper = page->parent_death = 0;
+    sys_prctl(PR_GET_CHILD_SUBREAPER, (uint64_t)&page->subreaper, 0, 0, 0);
+    sys_prctl(PR_GET_PDEATHSIG, (uint64_t)&page->parent_death, 0, 0, 0);
+    page->no_new_privileges = (uint32_t)sys_prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
+    for (int i = 0; i < AGENT_SIGNALS; i++)
+        sys_rt_sigaction(i + 1, NULL, &page->actions[i]);
+    return 0;
+}
+
+/* Opens own files in /proc and gives them to the saver. */
+static long hand_over(struct agent_page *page, const char *const *names, int count)
+{
+    struct rlimit old;
+    long error, socket;
+
+    handles_make_room(&old);
+    socket = error = handles_connect(page->socket);
+    if (socket >= 0) {
+        error = handles_send((int)socket, names, count);
+        sys_close((int)socket);
+    }
+    handles_end_room(&old);
+    return error;
+}
+
+static long obey(struct agent_page *page, uint32_t order)
+{
+    static const char *const maps[] = { "/proc/self/maps", "/proc/self/smaps" };
+
+    switch (ORDER_KIND(order)) {
+    case ORDER_MAPS:
+        return hand_over(page, maps, 2);
+    case ORDER_DESCRIBE:
+        return describe(page);
+    case ORDER_TWIN:
+        return twin_make(page);
+    case ORDER_COPY:
+        return handles_copy_ranges(page);
+    case ORDER_HANDLES: /* the saver also looks at our /proc: orders_obey undoes this */
+        sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+        return hand_over(page, handles_of_memory, HANDLES_OF_MEMORY);
+    case ORDER_EXIT:
+        page_drop();
+        sys_exit_group(EXIT_RUN_AGAIN);
+    default:
+        return 0;
+    }
+}
+
+void orders_obey(struct agent_page *page, uint64_t token)
+{
+    uint32_t done = ORDER_NONE; /* not what `order` is by now: the saver may be quicker than we are */
+    int handed_over = 0;
+
+    for (;;) {
+        uint32_t order = __atomic_load_n(&page->order, __ATOMIC_SEQ_CST);
+        if (ORDER_KIND(order) == ORDER_RESUME || __atomic_load_n(&page->token, __ATOMIC_SEQ_CST) != token)
+            break;
+        if (order == done || ORDER_KIND(order) == ORDER_STOP) {
+            wait_change(page, &page->order, order);
+            continue;
+        }
+        handed_over |= ORDER_KIND(order) == ORDER_HANDLES;
+        page->result = (int32_t)obey(page, order);
+        done = order;
+        __atomic_store_n(&page->answer, order, __ATOMIC_SEQ_CST);
+        sys_futex(&page->answer, FUTEX_WAKE, INT_MAX, NULL);
+    }
+    if (handed_over)
+        sys_prctl(PR_SET_DUMPABLE, page->dumpable, 0, 0, 0);
+}

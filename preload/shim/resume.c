@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/* Running on: the interrupted system call, and the first moments after a restart. Island: no libc. */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+
+#include "../../core/floor/syscalls.h"
+#include "deadline.h"
+#include "shim.h"
+
+/* Will a signal of the program's, pending now, be delivered when the handler returns, and end a system call? */
+static int program_signal_waits(const ucontext_t *frame, int *ret_restarts)
+{
+    uint64_t pending = 0, mask;
+
+    SYS_CALL(rt_sigpending, &pending, SYS_SIGSET_BYTES, 0, 0, 0, 0);
+    __builtin_memcpy(&mask, &frame->uc_sigmask, sizeof mask);
+    pending &= ~mask & ~SYS_SIGNAL_BIT(STOP_SIGNAL);
+    *ret_restarts = 1;
+    for (int number = 1; number <= AGENT_SIGNALS; number++) {
+        struct agent_action action;
+        if (!(pending & SYS_SIGNAL_BIT(number)) || sys_rt_sigaction(number, NULL, &action))
+            continue;
+        if (action.handler == (uint64_t)SIG_DFL || action.handler == (uint64_t)SIG_IGN ||
+            (number == (int)shim.trigger_signal && !shim.trigger_owned))
+            continue;
+        *ret_restarts = !!(action.flags & SA_RESTART);
+        return 1;
+    }
+    return 0;
+}
+
+/* Code is fetched by a system call, since it may lie at an edge of what is mapped. */
+int resume_fetch(uint64_t address, void *to, size_t length)
+{
+    struct iovec here = { .iov_base = to, .iov_len = length }, there = { .iov_base = (void *)address, .iov_len = length };
+    return SYS_CALL(process_vm_readv, shim.pid, &here, 1, &there, 1, 0) == (long)length;
+}
+
+static int is_system_call(uint64_t rip)
+{
+    uint8_t code[2];
+    return resume_fetch(rip, code, sizeof code) && code[0] == 0x0f && code[1] == 0x05;
+}
+
+/* The calls that signal(7) says are never restarted after a handler and that may be made again: nothing has happened
+ * yet when they give EINTR. close() is not among them. */
+static int may_go_on(int32_t number)
+{
+    static const uint16_t known[] = {
+        SYS_poll, SYS_select, SYS_pause, SYS_nanosleep, SYS_accept, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg,
+        SYS_semop, SYS_msgsnd, SYS_msgrcv, SYS_rt_sigtimedwait, SYS_rt_sigsuspend, SYS_futex, SYS_io_getevents,
+        SYS_semtimedop, SYS_clock_nanosleep, SYS_epoll_wait, SYS_pselect6, SYS_ppoll, SYS_epoll_pwait, SYS_accept4,
+        SYS_recvmmsg, 333 /* io_pgetevents */, 426 /* io_uring_enter */, 441 /* epoll_pwait2 */,
+    };
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i] == number)
+            return 1;
+    return 0;
+}
+
+/* Calls that the kernel restarts whatever the handler says (ERESTARTNOINTR): fork and its kin, and futexes for PI. */
+static int may_end(greg_t number)
+{
+    return number != SYS_clone && number != SYS_fork && number != SYS_vfork && number != SYS_clone3 && number != SYS_futex;
+}
+
+/* The length of a `mov` between registers, or between a register and the stack, at code; 0: something else. */
+static size_t move_length(const uint8_t *code)
+{
+    size_t length = (code[0] & 0xf0) == 0x40; /* REX */
+    uint8_t mode, base;
+
+    if (code[length] != 0x8b && code[length] != 0x89)
+        return 0;
+    mode = code[length + 1] >> 6;
+    base = code[length + 1] & 7;
+    length += 2 + (mode != 3 && base == 4); /* SIB */
+    if (mode == 1)
+        return length + 1;
+    return mode == 2 ? length + 4 : mode == 3 ? length : 0;
+}
+
+enum { LOOK_BACK = 32 };
+
+/* The number in the last `mov imm32, %eax` before the `syscall` that ends at rip, with only moves of arguments between
+ * them, as libc's wrappers have it; -1 for other code, and for calls that may not go on. */
+static int32_t number_before(uint64_t rip)
+{
+    uint8_t code[LOOK_BACK + 16] = { 0 };
+    const size_t end = LOOK_BACK - 2;
+
+    if (!is_system_call(rip - 2) || !resume_fetch(rip - LOOK_BACK, code, LOOK_BACK))
+        return -1;
+    for (size_t start = end - 5; start > 0; start--) {
+        int32_t number;
+        size_t at = start + 5, length;
+        if (code[start] != 0xb8 || (code[start - 1] & 0xf0) == 0x40)
+            continue;
+        while (at < end && (length = move_length(code + at)))
+            at += length;
+        __builtin_memcpy(&number, code + start + 1, sizeof number);
+        if (at == end && may_go_on(number))
+            return number;
+    }
+    return -1;
+}
+
+/* Our handler has SA_RESTART, yet the kernel gives EINTR from some calls all the same (signal(7)): sleeps, poll,
+ * select, futexes with a timeout, and more. Going back to the `syscall` instruction makes each go on, as measured.
+ * Such a frame has rax == -EINTR and, as `syscall` leaves them, rcx == rip.
+ *
+ * When a signal of the program's has arrived meanwhile, the call must end as it would have ended without us: also one
+ * that the kernel has already set to restart (rip at the instruction, the address behind it still in rcx). */
+void resume_settle(ucontext_t *frame)
+{
+    greg_t *registers = frame->uc_mcontext.gregs;
+    int restarts;
+
+    if (registers[REG_R11] != registers[REG_EFL])
+        return; /* not fresh from a system call */
+    if (registers[REG_RCX] == registers[REG_RIP] && registers[REG_RAX] == -EINTR) {
+        int32_t number = number_before((uint64_t)registers[REG_RIP]);
+        if (number < 0 || program_signal_waits(frame, &restarts))
+            return;
+        registers[REG_RAX] = number;
+        registers[REG_RIP] -= 2;
+        deadline_apply(frame, number);
+    } else if (registers[REG_RCX] == registers[REG_RIP] + 2 && registers[REG_RAX] >= 0 &&
+               may_end(registers[REG_RAX]) &&
+               is_system_call((uint64_t)registers[REG_RIP]) && program_signal_waits(frame, &restarts) && !restarts) {
+        registers[REG_RAX] = -EINTR;
+        registers[REG_RIP] += 2;
+    }
+}
+
+/* The thread of slot 0 makes page and timer again, the others wait for it. The arena of the last stage goes when
+ * every thread has left it. */
+void resume_after_restart(int leader)
+{
+    uint32_t count = __atomic_add_fetch(&shim.awake, 1, __ATOMIC_SEQ_CST);
+    uint32_t here = (uint32_t)shim.note.restarts, gate;
+
+    sys_futex(&shim.awake, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
+    if (leader) {
+        while (count < shim.note.threads) {
+            sys_futex(&shim.awake, FUTEX_WAIT_PRIVATE, count, NULL);
+            count = __atomic_load_n(&shim.awake, __ATOMIC_SEQ_CST);
+        }
+        sys_munmap((void *)shim.note.arena_start, shim.note.arena_length);
+        shim.awake = 0;
+        for (int i = 0; i < MAX_HELPERS; i++)
+            shim.helpers[i] = 0;
+        shim.starting = shim.remaking = 0;
+        if (shim.stderr_held)
+            stop_note_stderr(); /* that of the restart */
+        shim.generation = shim.note.generation;
+        page_make(0);
+        interval_start();
+        __atomic_store_n(&shim.gate, here, __ATOMIC_SEQ_CST);
+        sys_futex(&shim.gate, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
+        return;
+    }
+    while ((gate = __atomic_load_n(&shim.gate, __ATOMIC_SEQ_CST)) != here)
+        sys_futex(&shim.gate, FUTEX_WAIT_PRIVATE, gate, NULL);
+}

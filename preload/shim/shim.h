@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT */
+/* What the shim knows of its process. One object, in memory that every image carries, so that it is all there again
+ * after a restart. Files named `island` in meson.build run in signal handlers of a program that may hold any lock:
+ * they use the floor and nothing of libc. */
+#ifndef STASIS_SHIM_H
+#define STASIS_SHIM_H
+
+#include <signal.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <ucontext.h>
+
+#include "../../core/floor/agent_page.h"
+
+#pragma GCC visibility push(hidden)
+
+enum { MAX_HELPERS = 8 };
+
+struct shim {
+    struct agent_page *page;       /* NULL: none (a child of a raw clone, or no registry) */
+    struct agent_page *old_page;   /* the one before, whose file was deleted */
+    uint32_t pid;                  /* whose page that is */
+    uint64_t pid_namespace;        /* inode of its PID namespace */
+    uint8_t run[UUID_BYTES];
+    char registry[64];             /* REGISTRY_ROOT<uid> */
+    char run_directory[128];       /* registry/<run uuid> */
+    char page_path[192];
+    char saver[MAX_PATH];          /* absolute path of the helper */
+    char test_fail[128];           /* ENV_TEST_FAIL=..., handed on to the saver; empty: not set */
+    char job[MAX_ID];
+    char step[MAX_ID];
+    char directory[MAX_PATH];
+    uint32_t keep;
+    uint32_t interval;
+    uint32_t trigger_signal;
+    uint32_t first;
+    uint64_t generation;
+    uint32_t rseq_length;          /* as libc registered it; 0: none */
+    int64_t rseq_offset;           /* from the thread pointer */
+    uint32_t trigger_owned;        /* 1: the program has a disposition of its own for the trigger signal */
+    struct sigaction shown_stop;   /* what the program believes to have set for the stop and trigger signals */
+    struct sigaction shown_trigger;
+    uint64_t stderr_device, stderr_inode;
+    uint32_t stderr_held;          /* as of the last stop */
+    uint32_t leaving;              /* 1: the program is ending, no page is made any more */
+    uint32_t remaking;             /* 1: a thread makes the page again */
+    uint32_t starting;             /* 1: a saver is being started */
+    int32_t helpers[MAX_HELPERS];  /* pids of twins and stubs that are our children, 0: free */
+    struct restart_note note;
+    uint32_t awake;                /* threads that are back in our code after a restart */
+    uint32_t gate;                 /* note.restarts of the restart whose work is done */
+};
+extern struct shim shim;
+
+/* agent.c (island) */
+int page_make(int forked);               /* 1: in a fork child, whose parent had a page; 0 or -errno; shim.page is then NULL */
+void page_drop(void);                    /* unlinks it, and the run's directory when it was the last */
+void page_remake_when_gone(void);
+int interval_start(void);                /* arms the raw timer when the process is the step's first; 0 or -errno */
+
+/* stop.c (island) */
+void stop_install(void);                 /* handlers of the stop signal and of the trigger */
+void stop_set_handler(int number);
+void stop_unblock(void);
+uint64_t stop_pending(void);
+void stop_swallow(int number, uint64_t pending_before);
+void stop_note_stderr(void);             /* what descriptor 2 is now is the program's stderr */
+int stop_has_stderr(void);               /* and is so still */
+int32_t *helper_place(void);
+void helpers_end(void);                  /* kills and reaps them */
+int helper_forget(int pid);              /* 1 when it was one of ours */
+
+/* stub.c (island) */
+enum { STUB_STACK_BYTES = 16384 };
+/* clone(2) with a function that must not return; `place` for CLONE_PARENT_SETTID, or NULL. The PID, or -errno. */
+long stub_clone(uint8_t *stack, long flags, int32_t *place, void (*run)(void));
+int stub_orphans_come_to_us(void);       /* PID 1 or a subreaper: orphans of our children become our own */
+
+/* orders.c (island) */
+void orders_obey(struct agent_page *page, uint64_t token);                   /* slot 0 */
+void orders_wait(struct agent_page *page, uint64_t token, uint32_t release); /* the others */
+int orders_saver_lives(const struct agent_page *page);
+
+/* twin.c (island) */
+long twin_make(struct agent_page *page);
+
+/* handles.c (island): meeting the saver on its abstract socket */
+long handles_connect(const char *socket_name);
+void handles_make_room(struct rlimit *ret_old); /* descriptors over the soft limit, until handles_end_room */
+void handles_end_room(const struct rlimit *old);
+enum { HANDLES_OF_MEMORY = 2 };
+extern const char *const handles_of_memory[HANDLES_OF_MEMORY];
+long handles_send(int socket, const char *const *names, int count); /* two at most, opened for reading */
+long handles_copy_ranges(struct agent_page *page);
+
+/* saver_start.c (island) */
+void saver_start(void);
+
+/* resume.c (island) */
+void resume_settle(ucontext_t *frame);   /* an interrupted system call goes on as if nothing had happened */
+void resume_after_restart(int leader);
+int resume_fetch(uint64_t address, void *to, unsigned long length); /* own memory that may not be there: 1 when it was */
+
+/* next.c: the libc function that a wrapper stands before */
+void *next_symbol(const char *name);
+void next_resolve_all(void);             /* every wrapper's, while no lock is held that a fork child would find held */
+void next_own_path(char *path, unsigned long size);
+struct next_entry {
+    const char *name;
+    void **cache;
+};
+/* Stands before each wrapper: where it keeps what it has found, and its place in the table of all. */
+#define NEXT_OF(name)                                                                             \
+    static void *next_of_##name;                                                                  \
+    static struct next_entry entry_of_##name __attribute__((section("next_table"), used)) = {     \
+        #name, &next_of_##name                                                                    \
+    }
+#define NEXT(name) ((__typeof__(&name))next_cached(#name, &next_of_##name))
+void *next_cached(const char *name, void **cache);
+
+#pragma GCC visibility pop
+
+#define EXPORTED __attribute__((visibility("default")))
+
+#endif

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/* The signal handlers: parking a thread, and what else the stop signal carries. Island: no libc.
+ * The kernel has saved every register in the frame below us; returning from the handler brings them back. */
+#include <asm/prctl.h>
+#include <linux/futex.h>
+#include <linux/prctl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include "../../core/floor/arch/x86_64/context.h"
+#include "../../core/floor/syscalls.h"
+#include "../../core/floor/text.h"
+#include "shim.h"
+
+struct shim shim;
+
+/* A place for the PID of a helper that is to be: clone() fills it in (CLONE_PARENT_SETTID) before the helper can end, so
+ * that no wait of the program's finds it unknown. */
+int32_t *helper_place(void)
+{
+    static int32_t spare;
+
+    for (int i = 0; i < MAX_HELPERS; i++) {
+        int32_t none = 0;
+        if (__atomic_compare_exchange_n(&shim.helpers[i], &none, -1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            return &shim.helpers[i];
+    }
+    return &spare;
+}
+
+int helper_forget(int pid)
+{
+    for (int i = 0; i < MAX_HELPERS; i++) {
+        int32_t is = pid;
+        if (__atomic_compare_exchange_n(&shim.helpers[i], &is, 0, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            return 1;
+    }
+    return 0;
+}
+
+/* Before exec: the kernel gives a helper that ends afterwards SIGCHLD as its signal (its parent is another program then).
+ * The saver finds its twin dead, and takes the new program instead. */
+void helpers_end(void)
+{
+    for (int i = 0; i < MAX_HELPERS; i++) {
+        int32_t pid = __atomic_load_n(&shim.helpers[i], __ATOMIC_SEQ_CST);
+        if (pid > 0 && !sys_kill(pid, SIGKILL) && sys_wait4(pid, NULL, __WCLONE) == pid)
+            helper_forget(pid);
+    }
+}
+
+/* Helpers are children whose exit signal is the stop signal, so only waits that ask for such children see them. */
+static void helper_reap(int pid)
+{
+    if (sys_wait4(pid, NULL, WNOHANG | __WCLONE) == pid && helper_forget(pid))
+        shim.starting = 0; /* a stub that was killed could not say that its saver had ended */
+}
+
+/* All signals are blocked here: one that our own write has raised must not reach the program. */
+void stop_swallow(int number, uint64_t pending_before)
+{
+    uint64_t set = SYS_SIGNAL_BIT(number);
+    struct timespec none = { 0 };
+
+    if (!(pending_before & set))
+        SYS_CALL(rt_sigtimedwait, &set, NULL, &none, SYS_SIGSET_BYTES, 0, 0);
+}
+
+uint64_t stop_pending(void)
+{
+    uint64_t pending = 0;
+    SYS_CALL(rt_sigpending, &pending, SYS_SIGSET_BYTES, 0, 0, 0, 0);
+    return pending;
+}
+
+void stop_note_stderr(void)
+{
+    struct stat status;
+
+    shim.stderr_inode = 0;
+    if (!SYS_CALL(fstat, 2, &status, 0, 0, 0, 0)) {
+        shim.stderr_device = status.st_dev;
+        shim.stderr_inode = status.st_ino;
+    }
+}
+
+int stop_has_stderr(void)
+{
+    struct stat status;
+    return !SYS_CALL(fstat, 2, &status, 0, 0, 0, 0) && status.st_dev == shim.stderr_device &&
+           status.st_ino == shim.stderr_inode;
+}
+
+/* Only when descriptor 2 is still what the program was started with, and takes a line without waiting. */
+static void say(struct agent_page *page)
+{
+    struct pollfd ready = { .fd = 2, .events = POLLOUT };
+    uint64_t pending = stop_pending();
+
+    if (stop_has_stderr() && SYS_CALL(poll, &ready, 1, 0, 0, 0, 0) == 1 && ready.revents & POLLOUT) {
+        sys_write(2, page->message, text_length(page->message));
+        stop_swallow(SIGPIPE, pending);
+        stop_swallow(SIGXFSZ, pending);
+    }
+    page->message[0] = 0;
+}
+
+static void describe_thread(struct agent_thread *thread, ucontext_t *frame, struct context *context)
+{
+    uint64_t length = 0;
+
+    thread->frame = (uint64_t)frame;
+    thread->context = (uint64_t)context;
+    SYS_CALL(arch_prctl, ARCH_GET_FS, &thread->fs_base, 0, 0, 0, 0);
+    SYS_CALL(arch_prctl, ARCH_GET_GS, &thread->gs_base, 0, 0, 0, 0);
+    SYS_CALL(get_robust_list, 0, &thread->robust_list, &length, 0, 0, 0);
+    thread->robust_length = length;
+    thread->clear_child_tid = 0;
+    sys_prctl(PR_GET_TID_ADDRESS, (uint64_t)&thread->clear_child_tid, 0, 0, 0);
+    thread->timer_slack = (uint32_t)sys_prctl(PR_GET_TIMERSLACK, 0, 0, 0, 0);
+    thread->rseq_length = shim.rseq_length;
+    thread->rseq_signature = 0x53053053;
+    thread->rseq = shim.rseq_length ? thread->fs_base + (uint64_t)shim.rseq_offset : 0;
+    __atomic_store_n(&thread->tid, (uint32_t)sys_gettid(), __ATOMIC_RELEASE);
+}
+
+/* Not until the frame is settled may anything else happen in this thread: all signals are blocked here. Returns 1 in
+ * the life after a restart. */
+static int park_in_slot(struct agent_page *page, uint64_t token, ucontext_t *frame)
+{
+    struct context context;
+    uint32_t release = __atomic_load_n(&page->release, __ATOMIC_SEQ_CST);
+    uint32_t slot;
+
+    if (ORDER_KIND(__atomic_load_n(&page->order, __ATOMIC_SEQ_CST)) != ORDER_STOP || page->token != token)
+        return 0; /* given up meanwhile */
+    slot = __atomic_fetch_add(&page->parked, 1, __ATOMIC_SEQ_CST);
+    if (slot >= page->thread_room)
+        return 0; /* writing there could mean SIGBUS, with tmpfs full; the saver sees that `parked` is too large */
+    if (context_save(&context)) {
+        resume_after_restart(slot == 0);
+        return 1;
+    }
+    describe_thread(&page->threads[slot], frame, &context);
+    sys_futex(&page->parked, FUTEX_WAKE, 1, NULL); /* the saver waits there for the next one */
+    if (slot == 0)
+        orders_obey(page, token);
+    else
+        orders_wait(page, token, release);
+    return 0;
+}
+
+/* The next stop begins when nobody is inside any more, so that no thread of this one takes a slot of that. */
+static void park(struct agent_page *page, uint64_t token, ucontext_t *frame)
+{
+    __atomic_fetch_add(&page->inside, 1, __ATOMIC_SEQ_CST);
+    if (!park_in_slot(page, token, frame))
+        __atomic_fetch_sub(&page->inside, 1, __ATOMIC_SEQ_CST);
+}
+
+static void stop_signal(int number, siginfo_t *info, void *frame)
+{
+    struct agent_page *page = shim.page;
+    uint64_t value = (uint64_t)info->si_value.sival_ptr;
+
+    (void)number;
+    if ((uint32_t)sys_getpid() != shim.pid)
+        return; /* a child that shares or copies our memory but has no page */
+    if (info->si_code > 0)
+        helper_reap(info->si_pid); /* CLD_EXITED and its like: a helper has ended */
+    else if (info->si_code == SI_TIMER)
+        saver_start();
+    else if (info->si_code == SI_QUEUE && value == VALUE_REGISTER)
+        page_remake_when_gone();
+    else if (info->si_code == SI_QUEUE && value == VALUE_SAY && page)
+        say(page);
+    else if (info->si_code == SI_QUEUE && value >= VALUE_FIRST_TOKEN && page)
+        park(page, value, frame);
+    resume_settle(frame);
+}
+
+static void trigger_signal(int number, siginfo_t *info, void *frame)
+{
+    (void)number, (void)info;
+    if ((uint32_t)sys_getpid() == shim.pid)
+        saver_start();
+    resume_settle(frame);
+}
+
+/* The kernel's own structure: libc's sigaction() would put its restorer and take locks. */
+void stop_set_handler(int number)
+{
+    struct agent_action action = {
+        .handler = (uint64_t)(number == STOP_SIGNAL ? stop_signal : trigger_signal),
+        .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | 0x04000000 /* SA_RESTORER */,
+        .restorer = (uint64_t)context_signal_return,
+        .mask = ~UINT64_C(0),
+    };
+    sys_rt_sigaction(number, &action, NULL);
+}
+
+void stop_unblock(void)
+{
+    uint64_t set = SYS_SIGNAL_BIT(STOP_SIGNAL);
+    sys_rt_sigprocmask(SIG_UNBLOCK, &set, NULL);
+}
+
+/* The trigger stays as it is when the program was started with it ignored. */
+void stop_install(void)
+{
+    struct agent_action old;
+
+    stop_set_handler(STOP_SIGNAL);
+    sys_rt_sigaction((int)shim.trigger_signal, NULL, &old);
+    if (old.handler == (uint64_t)SIG_DFL)
+        stop_set_handler((int)shim.trigger_signal);
+    else
+        shim.trigger_owned = 1;
+}

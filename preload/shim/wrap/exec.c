@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: MIT */
+/* exec: between the old handlers and the new program's constructor a stop signal would kill. It is blocked over
+ * the exec, and the constructor opens it again. The page goes, since it would name a program that is no more. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "../../../core/floor/syscalls.h"
+#include "../shim.h"
+
+extern char **environ;
+
+static int is_our_process(void)
+{
+    return shim.page && shim.pid == (uint32_t)sys_getpid(); /* not a vfork child, which has our memory */
+}
+
+static void exec_begins(void)
+{
+    uint64_t set = SYS_SIGNAL_BIT(STOP_SIGNAL);
+
+    sys_rt_sigprocmask(SIG_BLOCK, &set, NULL);
+    if (!is_our_process())
+        return;
+    __atomic_store_n(&shim.page->state, AGENT_EXECING, __ATOMIC_SEQ_CST);
+    sys_unlink(shim.page_path);
+    helpers_end();
+}
+
+static void exec_failed(void)
+{
+    int error = errno;
+
+    if (is_our_process()) {
+        __atomic_store_n(&shim.page->state, AGENT_RUNNING, __ATOMIC_SEQ_CST);
+        page_remake_when_gone();
+    }
+    stop_unblock();
+    errno = error;
+}
+
+#define WRAP_EXEC(name, parameters, arguments) \
+    NEXT_OF(name);                             \
+    EXPORTED int name parameters               \
+    {                                          \
+        int result;                            \
+        exec_begins();                         \
+        result = NEXT(name) arguments;         \
+        exec_failed();                         \
+        return result;                         \
+    }
+
+WRAP_EXEC(execve, (const char *path, char *const arguments[], char *const environment[]), (path, arguments, environment))
+WRAP_EXEC(execv, (const char *path, char *const arguments[]), (path, arguments))
+WRAP_EXEC(execvp, (const char *file, char *const arguments[]), (file, arguments))
+WRAP_EXEC(execvpe, (const char *file, char *const arguments[], char *const environment[]), (file, arguments, environment))
+WRAP_EXEC(fexecve, (int fd, char *const arguments[], char *const environment[]), (fd, arguments, environment))
+WRAP_EXEC(execveat, (int directory, const char *path, char *const arguments[], char *const environment[], int flags),
+          (directory, path, arguments, environment, flags))
+
+/* The list forms: how many strings there are, and then as an array on the stack (exec(3)). */
+static int count_list(va_list list)
+{
+    int count = 1;
+    va_list walk;
+
+    va_copy(walk, list);
+    while (va_arg(walk, char *))
+        count++;
+    va_end(walk);
+    return count;
+}
+
+static void fill_array(char **array, const char *first, va_list list, int count)
+{
+    array[0] = (char *)first;
+    for (int i = 1; i <= count; i++)
+        array[i] = va_arg(list, char *);
+}
+
+#define WRAP_EXEC_LIST(name, call)                                 \
+    EXPORTED int name(const char *path, const char *first, ...)    \
+    {                                                              \
+        va_list list;                                              \
+        va_start(list, first);                                     \
+        int count = count_list(list);                              \
+        char *array[count + 1];                                    \
+        fill_array(array, first, list, count);                     \
+        char *const *environment __attribute__((unused)) = environ; \
+        if (text_environment_follows(#name))                       \
+            environment = va_arg(list, char *const *);             \
+        va_end(list);                                              \
+        return call;                                               \
+    }
+
+static int text_environment_follows(const char *name)
+{
+    return name[5] == 'e'; /* execle alone */
+}
+
+WRAP_EXEC_LIST(execl, execv(path, array))
+WRAP_EXEC_LIST(execlp, execvp(path, array))
+WRAP_EXEC_LIST(execle, execve(path, array, environment))

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: MIT */
+/* Sleeps and timed waits whose time the kernel would start anew: each notes its first deadline. What ends at an absolute
+ * time (sem_timedwait, pthread_cond_timedwait) or keeps the time left itself (select, pselect, ppoll) needs none. */
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/sem.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../deadline.h"
+#include "../shim.h"
+
+#define WRAP_SLEEP(result, name, parameters, is_timed, time, arguments) \
+    NEXT_OF(name);                                                      \
+    EXPORTED result name parameters                                     \
+    {                                                                   \
+        struct deadline deadline;                                       \
+        result got;                                                     \
+        if (!(is_timed))                                                \
+            return NEXT(name) arguments;                                \
+        deadline_begin(&deadline, time);                                \
+        got = NEXT(name) arguments;                                     \
+        deadline_end(&deadline);                                        \
+        return got;                                                     \
+    }
+
+/* Clocks that go as the monotonic one goes, which deadlines are kept in; not those of CPU time. */
+static int is_of_the_wall(clockid_t clock)
+{
+    return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI;
+}
+
+WRAP_SLEEP(int, nanosleep, (const struct timespec *time, struct timespec *left), time, deadline_nanoseconds(time), (time, left))
+WRAP_SLEEP(int, clock_nanosleep, (clockid_t clock, int flags, const struct timespec *time, struct timespec *left),
+           time && !(flags & TIMER_ABSTIME) && is_of_the_wall(clock), deadline_nanoseconds(time), (clock, flags, time, left))
+WRAP_SLEEP(int, usleep, (useconds_t time), time, time * INT64_C(1000), (time))
+WRAP_SLEEP(unsigned, sleep, (unsigned time), time, time * INT64_C(1000000000), (time))
+WRAP_SLEEP(int, poll, (struct pollfd * fds, nfds_t count, int time), time > 0, time * INT64_C(1000000), (fds, count, time))
+extern int __poll_chk(struct pollfd *fds, nfds_t count, int time, size_t size); /* what fortified programs call */
+WRAP_SLEEP(int, __poll_chk, (struct pollfd * fds, nfds_t count, int time, size_t size), time > 0,
+           time * INT64_C(1000000), (fds, count, time, size))
+WRAP_SLEEP(int, epoll_wait, (int epoll, struct epoll_event *events, int count, int time), time > 0,
+           time * INT64_C(1000000), (epoll, events, count, time))
+WRAP_SLEEP(int, semtimedop, (int id, struct sembuf *operations, size_t count, const struct timespec *time), time,
+           deadline_nanoseconds(time), (id, operations, count, time))

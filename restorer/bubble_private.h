@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/* What bubble.c, keeper.c and porter.c are to one another. Nobody else includes this.
+ *
+ * Two socket pairs: porter and keeper (struct report one way; one byte back: "let the rest live"), porter and task
+ * (one byte in: go; one byte out: about to jump). */
+#ifndef STASIS_BUBBLE_PRIVATE_H
+#define STASIS_BUBBLE_PRIVATE_H
+
+#include "bubble.h"
+
+/* In the order in which they are done. */
+enum bubble_step {
+    STEP_SPACES, /* clone3 of the keeper into its namespaces */
+    STEP_MAPS,   /* own ids in the user namespace */
+    STEP_SLAVE,  /* mounts of the host still come in, ours do not go out */
+    STEP_PROC,   /* a fresh /proc */
+    STEP_SHM,    /* a private /dev/shm, with the registry */
+    STEP_TIME,   /* clock offsets for the keeper's children */
+    STEP_TASK,   /* clone3 of the task with set_tid */
+    STEP_COUNT,
+};
+
+enum report_kind {
+    REPORT_FAILED = 1, /* value: enum bubble_step, more: -errno; the keeper ends */
+    REPORT_TASK,       /* with the task's pidfd (SCM_RIGHTS) and PID (SCM_CREDENTIALS) */
+    REPORT_STATUS,     /* value: of waitpid(); more: 1 when the task ended and others live on */
+    REPORT_DETACHED,   /* the rest lives on without the porter */
+};
+
+struct report {
+    uint32_t kind;
+    int32_t value;
+    int32_t more;
+};
+
+/* bubble.c */
+/* clone3 like fork, with glibc's idea of the own TID kept true; pid 0: any. The child's PID, 0 in it, or -errno. */
+pid_t bubble_clone(uint64_t flags, pid_t pid, int *ret_handle);
+/* Everything from STEP_MAPS to STEP_TIME, in the keeper. Fills errors[] (0 or -errno), stops at the first unless `all`;
+ * returns the first step that failed, or STEP_COUNT. */
+enum bubble_step bubble_furnish(const struct bubble_plan *plan, int errors[STEP_COUNT], int all);
+/* The task itself: as bubble_clone; ENV_TEST_FAIL can refuse it. */
+pid_t bubble_clone_task(const struct bubble_plan *plan, int *ret_handle);
+/* Says on stderr why a step failed; returns the exit status for it. */
+int bubble_complain(enum bubble_step step, int error);
+/* Moves a descriptor to `lowest` or above, close-on-exec, if there is room. */
+int bubble_lift(int descriptor, int lowest);
+/* Sets the whole signal mask, 32 and 33 too (glibc's sigprocmask leaves them open); returns the one before. */
+uint64_t bubble_mask(uint64_t mask);
+void bubble_default(int signal);
+
+/* keeper.c */
+_Noreturn void keeper_run(const struct bubble_plan *plan, int link, int task_link);
+
+/* porter.c */
+/* Makes the directories of the plan where they are missing, and checks whose they are: 0 or -errno. */
+int porter_directories(const struct bubble_plan *plan);
+/* Returns only when the bubble could not be made: exit status, said on stderr. */
+int porter_run(const struct bubble_plan *plan, pid_t keeper, int link, int task_link);
+
+enum { LIFTED = 100 }; /* our descriptors stay above the standard ones, even when those are closed */
+#define ALL_SIGNALS UINT64_MAX
+#define SIGNAL_BIT(signal) (UINT64_C(1) << ((signal) - 1))
+
+#endif

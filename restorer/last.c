@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: MIT */
+/* The last stage. It runs in the arena with nothing but the plan: no libc, no TLS, no old memory. It only moves and
+ * maps; what it moves was verified before. Steps are numbered because their order is law.
+ *
+ * On entry: one thread, all signals blocked, no rseq registered, descriptors as they are to be but for the
+ * executable's. It leaves: the process of the image, every thread at its context in the shim. */
+#include <asm/prctl.h>
+#include <errno.h>
+#include <limits.h>
+#include <linux/capability.h>
+#include <linux/futex.h>
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "../core/floor/arch/x86_64/context.h"
+#include "../core/floor/syscalls.h"
+#include "../core/floor/text.h"
+#include "../core/kinds/mapping_flags.h"
+#include "../core/kinds/last_plan.h"
+
+#define ADDRESS_END UINT64_C(0x7ffffffff000)
+
+__attribute__((noreturn, section(".text.entry"), used)) void last_stage(struct last_plan *plan);
+
+static __attribute__((noreturn)) void die(const char *what, long error)
+{
+    char line[160];
+    size_t at = text_add(line, sizeof line, 0, "stasis: restart failed in its last stage: ");
+    at = text_add(line, sizeof line, at, what);
+    at = text_add(line, sizeof line, at, ", error ");
+    at = text_add_number(line, sizeof line, at, (uint64_t)-error);
+    at = text_add(line, sizeof line, at, "\n");
+    sys_write(2, line, at);
+    sys_exit_group(EXIT_INTERNAL);
+}
+
+static void must(long result, const char *what)
+{
+    if (result < 0 && result > -4096)
+        die(what, result);
+}
+
+static void move(uint64_t from, uint64_t old_length, uint64_t length, uint64_t to, const char *what)
+{
+    long got = SYS_CALL(mremap, from, old_length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to, 0);
+    if (got != (long)to)
+        die(what, got);
+}
+
+/* 1. The kernel's own parts aside; they cannot be made again. */
+static void park_vdso(const struct last_plan *plan)
+{
+    uint64_t at = plan->vdso_parking;
+    for (int i = 0; i < LAST_VDSO_PARTS && plan->vdso_now[i].start; i++) {
+        uint64_t length = plan->vdso_now[i].end - plan->vdso_now[i].start;
+        move(plan->vdso_now[i].start, length, length, at, "vdso aside");
+        at += length;
+    }
+}
+
+static void unmap(uint64_t start, uint64_t end)
+{
+    if (start < end)
+        must(sys_munmap((void *)start, end - start), "unmap");
+}
+
+/* 2. Everything else away, but for the arena and the staging area. */
+static void unmap_rest(const struct last_plan *plan)
+{
+    struct last_range keep[2] = { { plan->arena_start, plan->arena_start + plan->arena_length }, plan->staging };
+    int lower = keep[0].start > keep[1].start;
+
+    unmap(0, keep[lower].start);
+    unmap(keep[lower].end, keep[!lower].start);
+    unmap(keep[!lower].end, ADDRESS_END);
+}
+
+static void advise(const struct last_operation *operation)
+{
+    for (int i = 0; i < MAPPING_ADVICES; i++)
+        if (operation->advice_flags & mapping_advices[i].flag)
+            sys_madvise((void *)operation->to, operation->length, mapping_advices[i].advice);
+}
+
+/* 3. The image's mappings to their places. */
+static void do_operation(const struct last_operation *operation)
+{
+    void *got;
+
+    switch (operation->kind) {
+    case LAST_MOVE:
+        move(operation->from, operation->length, operation->length, operation->to, "move memory");
+        return;
+    case LAST_DUPLICATE:
+        move(operation->from, 0, operation->length, operation->to, "map shared memory");
+        must(SYS_CALL(mprotect, operation->to, operation->length, operation->protection, 0, 0, 0), "protect");
+        break;
+    default:
+        got = sys_mmap((void *)operation->to, operation->length, (int)operation->protection,
+                       (int)operation->map_flags | MAP_FIXED_NOREPLACE, -1, 0);
+        if (got != (void *)operation->to)
+            die("map memory", (long)got);
+    }
+    advise(operation);
+    if (operation->advice_flags & MAPPING_LOCKED)
+        SYS_CALL(mlock, operation->to, operation->length, 0, 0, 0, 0);
+}
+
+/* 4. vdso back, where the program knows it to be. */
+static void place_vdso(const struct last_plan *plan)
+{
+    uint64_t at = plan->vdso_parking;
+    for (int i = 0; i < LAST_VDSO_PARTS && plan->vdso_then[i].start; i++) {
+        uint64_t length = plan->vdso_then[i].end - plan->vdso_then[i].start;
+        move(at, length, length, plan->vdso_then[i].start, "vdso back");
+        at += length;
+    }
+}
+
+/* 5. What belongs to the process as a whole. */
+static void set_process(struct last_plan *plan)
+{
+    must(sys_prctl(PR_SET_MM, PR_SET_MM_MAP, (uint64_t)&plan->mm, sizeof plan->mm, 0), "PR_SET_MM_MAP");
+    sys_close((int)plan->mm.exe_fd);
+    for (int i = 0; i < AGENT_SIGNALS; i++)
+        if (i + 1 != SIGKILL && i + 1 != SIGSTOP)
+            must(sys_rt_sigaction(i + 1, &plan->actions[i], NULL), "signal action");
+    *(struct restart_note *)plan->note_address = plan->note;
+}
+
+/* 6. The other threads; each starts in thread_enter on a stack of the arena. A TID may still belong to a helper
+ * thread of the hosted stage for a moment. */
+static __attribute__((noreturn, noinline, used)) void thread_enter(struct last_plan *plan, uint64_t index);
+
+static void make_thread(struct last_plan *plan, uint64_t index)
+{
+    const struct agent_thread *thread = &plan->threads[index].thread;
+    uint32_t tid = thread->tid;
+    struct clone_args arguments = {
+        .flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
+                 CLONE_CHILD_CLEARTID,
+        .child_tid = thread->clear_child_tid,
+        .stack = plan->stacks + index * LAST_STACK_BYTES,
+        .stack_size = LAST_STACK_BYTES,
+        .tls = thread->fs_base,
+        .set_tid = (uint64_t)&tid,
+        .set_tid_size = 1,
+    };
+    long result;
+
+    for (int tries = 0; tries < 100000; tries++) {
+        register struct last_plan *first __asm__("r12") = plan;
+        register uint64_t second __asm__("r13") = index;
+        __asm__ volatile("syscall\n\t"
+                         "test %%rax, %%rax\n\t"
+                         "jnz 1f\n\t"
+                         "xor %%ebp, %%ebp\n\t"
+                         "mov %%r12, %%rdi\n\t"
+                         "mov %%r13, %%rsi\n\t"
+                         "call thread_enter\n\t"
+                         "ud2\n"
+                         "1:"
+                         : "=a"(result)
+                         : "a"(SYS_clone3), "D"(&arguments), "S"(sizeof arguments), "r"(first), "r"(second)
+                         : "rcx", "r11", "memory");
+        if (result != -EEXIST)
+            break;
+        SYS_CALL(sched_yield, 0, 0, 0, 0, 0, 0);
+    }
+    must(result, "thread");
+}
+
+/* 7. What every thread sets for itself, up to the capabilities that let it come so far. */
+static void set_thread(const struct last_plan *plan, const struct last_thread *last)
+{
+    const struct agent_thread *thread = &last->thread;
+
+    if (thread->rseq)
+        must(SYS_CALL(rseq, thread->rseq, thread->rseq_length, 0, thread->rseq_signature, 0, 0), "rseq");
+    if (thread->robust_list)
+        must(SYS_CALL(set_robust_list, thread->robust_list, thread->robust_length, 0, 0, 0, 0), "robust list");
+    if (thread->gs_base)
+        must(SYS_CALL(arch_prctl, ARCH_SET_GS, thread->gs_base, 0, 0, 0, 0), "GS base");
+    sys_prctl(PR_SET_NAME, (uint64_t)last->name, 0, 0, 0);
+    sys_prctl(PR_SET_TIMERSLACK, thread->timer_slack, 0, 0, 0);
+    SYS_CALL(setpriority, 0 /* PRIO_PROCESS: this thread */, 0, last->nice, 0, 0, 0);
+    SYS_CALL(sched_setaffinity, 0, sizeof last->affinity, last->affinity, 0, 0, 0); /* CPUs that are not here are left out */
+    if (plan->no_new_privileges)
+        sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+static void drop_capabilities(const struct last_plan *plan)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[2];
+
+    for (int capability = 0; sys_prctl(PR_CAPBSET_READ, (uint64_t)capability, 0, 0, 0) >= 0; capability++)
+        if (!(plan->capabilities[3] >> capability & 1))
+            sys_prctl(PR_CAPBSET_DROP, (uint64_t)capability, 0, 0, 0);
+    for (int i = 0; i < 2; i++)
+        data[i] = (struct __user_cap_data_struct){ .effective = (uint32_t)(plan->capabilities[0] >> 32 * i),
+                                                   .permitted = (uint32_t)(plan->capabilities[1] >> 32 * i),
+                                                   .inheritable = (uint32_t)(plan->capabilities[2] >> 32 * i) };
+    must(SYS_CALL(capset, &header, data, 0, 0, 0, 0), "capabilities");
+}
+
+/* 8. A barrier: nobody runs the program's code while another thread of it is missing. */
+static __attribute__((noreturn)) void go(struct last_plan *plan, const struct last_thread *last)
+{
+    uint32_t ready = __atomic_add_fetch(&plan->ready, 1, __ATOMIC_SEQ_CST);
+
+    sys_futex(&plan->ready, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
+    while (ready < plan->thread_count) {
+        sys_futex(&plan->ready, FUTEX_WAIT_PRIVATE, ready, NULL);
+        ready = __atomic_load_n(&plan->ready, __ATOMIC_SEQ_CST);
+    }
+    drop_capabilities(plan);
+    context_jump((const struct context *)last->thread.context);
+}
+
+static void thread_enter(struct last_plan *plan, uint64_t index)
+{
+    set_thread(plan, &plan->threads[index]);
+    go(plan, &plan->threads[index]);
+}
+
+void last_stage(struct last_plan *plan)
+{
+    const struct last_thread *first = &plan->threads[0];
+
+    park_vdso(plan);
+    unmap_rest(plan);
+    for (uint32_t i = 0; i < plan->operation_count; i++)
+        do_operation(&plan->operations[i]);
+    unmap(plan->staging.start, plan->staging.end);
+    place_vdso(plan);
+    set_process(plan);
+    must(SYS_CALL(set_tid_address, first->thread.clear_child_tid, 0, 0, 0, 0, 0), "TID address");
+    must(SYS_CALL(arch_prctl, ARCH_SET_FS, first->thread.fs_base, 0, 0, 0, 0), "FS base");
+    for (uint32_t i = 1; i < plan->thread_count; i++)
+        make_thread(plan, i);
+    set_thread(plan, first);
+    /* limits last of all that allocate: a small one must not stand in our way */
+    for (int i = 0; i < LAST_LIMITS; i++)
+        SYS_CALL(prlimit64, 0, i, plan->limits[i], 0, 0, 0);
+    for (int number = 1; number < 32; number++)
+        if (plan->process_pending & SYS_SIGNAL_BIT(number))
+            sys_kill((int)first->thread.tid, number);
+    sys_prctl(PR_SET_KEEPCAPS, plan->keep_capabilities, 0, 0, 0);
+    sys_prctl(PR_SET_CHILD_SUBREAPER, plan->subreaper, 0, 0, 0);
+    sys_prctl(PR_SET_PDEATHSIG, plan->parent_death, 0, 0, 0);
+    if (plan->dumpable < 2)
+        sys_prctl(PR_SET_DUMPABLE, plan->dumpable, 0, 0, 0);
+    go(plan, first);
+}

@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+/* stasis-restorer: becomes the program of an image. Everything that can be checked is checked before anything is
+ * touched; all that is missing is said at once. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../core/floor/text.h"
+#include "../core/image/commit.h"
+#include "../core/kinds/kind.h"
+#include "bubble.h"
+#include "plan.h"
+
+typedef int (*kind_step)(struct restoring *restoring, struct reader *record);
+
+enum step { STEP_CHECK, STEP_OPEN, STEP_WIRE, STEP_LAST };
+
+static kind_step step_of(const struct kind *kind, enum step step)
+{
+    kind_step const steps[] = { kind->check, kind->open, kind->wire, kind->last };
+    return steps[step];
+}
+
+/* Walks the table, and for each kind its records. */
+static int walk(struct restoring *restoring, enum step step)
+{
+    for (size_t i = 0; kinds[i]; i++) {
+        kind_step run = step_of(kinds[i], step);
+        struct record_header header;
+        struct reader record;
+        for (size_t at = 0; run && image_next_record(restoring->image, &at, &header, &record);) {
+            if (header.tag != kinds[i]->tag || header.process != restoring->index)
+                continue;
+            int error = run(restoring, &record);
+            if (error) {
+                fprintf(stderr, "stasis: restart: %s: %s\n", kinds[i]->name,
+                        *restoring->image->reason ? restoring->image->reason : strerror(-error));
+                return error == -EBADMSG ? EXIT_DAMAGED : EXIT_SYSTEM;
+            }
+        }
+    }
+    return 0;
+}
+
+static void say_missing(void *context, const char *sentence)
+{
+    missing(context, "%s", sentence);
+}
+
+/* Highest descriptor number of the image: descriptor records are known by starting alike. */
+static void find_highest(struct restoring *restoring)
+{
+    struct record_header header;
+    struct reader record;
+
+    restoring->highest = 2;
+    for (size_t at = 0; image_next_record(restoring->image, &at, &header, &record);) {
+        const struct kind *kind = kind_of_tag(header.tag);
+        struct descriptor_record descriptor;
+        if (kind && kind->claim && !reader_take(&record, &descriptor, sizeof descriptor) &&
+            descriptor.number > restoring->highest)
+            restoring->highest = descriptor.number;
+    }
+}
+
+/* Descriptors of our own out of the way of the image's; the program's numbers are then all free. */
+static int clear_descriptors(struct restoring *restoring)
+{
+    struct rlimit limit;
+    int *const own[] = { &restoring->image->descriptor, bubble_descriptor() };
+
+    if (!getrlimit(RLIMIT_NOFILE, &limit)) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    for (int i = 0; i < 3; i++)
+        restoring->streams[i] = fcntl(i, F_DUPFD_CLOEXEC, restoring->highest + 1);
+    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
+        if (*own[i] < 0 || *own[i] > restoring->highest)
+            continue;
+        *own[i] = fcntl(*own[i], F_DUPFD_CLOEXEC, restoring->highest + 1);
+        if (*own[i] < 0)
+            return -errno;
+    }
+    return close_range(0, (unsigned)restoring->highest, 0) ? -errno : 0;
+}
+
+static int say_error(const struct restoring *restoring, int error)
+{
+    dprintf(restoring->streams[2] >= 0 ? restoring->streams[2] : 2, "stasis: restart: %s\n",
+            *restoring->image->reason ? restoring->image->reason : strerror(-error));
+    return error == -EBADMSG ? EXIT_DAMAGED : EXIT_SYSTEM;
+}
+
+/* Runs in the bubble as the process to be. Until `wire`, nothing outside is touched. */
+static int become(void *context)
+{
+    struct restoring *restoring = context;
+    int error = clear_descriptors(restoring), status;
+
+    if (error)
+        return say_error(restoring, error);
+    if ((status = walk(restoring, STEP_OPEN)))
+        return status;
+    if ((error = memory_load(restoring)))
+        return say_error(restoring, error);
+    if ((error = plan_make(restoring)))
+        return say_error(restoring, error);
+    if ((status = walk(restoring, STEP_WIRE)) || (status = walk(restoring, STEP_LAST)))
+        return status;
+    bubble_started();
+    return plan_jump(restoring);
+}
+
+static void own_offset(const char *clock, int64_t offset[2])
+{
+    char *text = proc_read(getpid(), "timens_offsets", NULL);
+    const char *line = text ? strstr(text, clock) : NULL;
+
+    offset[0] = offset[1] = 0;
+    if (line)
+        sscanf(line + strlen(clock), "%" SCNd64 " %" SCNd64, &offset[0], &offset[1]);
+    free(text);
+}
+
+/* What must be added to the host's clock for the program's to go on. */
+static void clock_offset(clockid_t clock, const char *name, const int64_t then[2], int64_t ret_offset[2])
+{
+    struct timespec now;
+    int64_t own[2];
+
+    clock_gettime(clock, &now);
+    own_offset(name, own);
+    ret_offset[0] = then[0] - (now.tv_sec - own[0]);
+    ret_offset[1] = then[1] - (now.tv_nsec - own[1]);
+    while (ret_offset[1] < 0)
+        ret_offset[0]--, ret_offset[1] += 1000000000;
+    while (ret_offset[1] >= 1000000000)
+        ret_offset[0]++, ret_offset[1] -= 1000000000;
+}
+
+static int check(struct restoring *restoring, struct bubble_plan *bubble)
+{
+    int status = walk(restoring, STEP_CHECK);
+
+    if (status)
+        return status;
+    bubble->pid = restoring->pid;
+    bubble->own_session = restoring->session == restoring->pid;
+    bubble->own_group = restoring->group == restoring->pid && !bubble->own_session;
+    bubble_check(bubble, say_missing, restoring);
+    if (!restoring->missing.length)
+        return 0;
+    fprintf(stderr, "stasis: cannot restart; nothing was changed:\n%.*s", (int)restoring->missing.length,
+            (const char *)restoring->missing.bytes);
+    return EXIT_REFUSED;
+}
+
+static int restart(const char *path, int only_check)
+{
+    static struct image image;
+    static struct restoring restoring;
+    static char registry[64], run_directory[128];
+    struct bubble_plan bubble = { .registry = registry, .run_directory = run_directory, .task = become,
+                                  .context = &restoring };
+    char uuid[UUID_TEXT];
+    int error = image_open(&image, path), status;
+
+    if (error) {
+        fprintf(stderr, "stasis: cannot restart from %s: %s\n", path, image.reason);
+        return image_exit_status(error);
+    }
+    restoring.image = &image;
+    restoring.test_fail = getenv(ENV_TEST_FAIL);
+    find_highest(&restoring);
+    status = check(&restoring, &bubble);
+    if (status || only_check)
+        return status;
+    text_from_uuid(image.header.run, uuid);
+    snprintf(registry, sizeof registry, REGISTRY_ROOT "%u", geteuid());
+    snprintf(run_directory, sizeof run_directory, "%s/%s", registry, uuid);
+    clock_offset(CLOCK_MONOTONIC, "monotonic", restoring.monotonic, bubble.monotonic_offset);
+    clock_offset(CLOCK_BOOTTIME, "boottime", restoring.boottime, bubble.boottime_offset);
+    return bubble_run(&bubble);
+}
+
+/* For SLURM_RESTART_DIR the shim gives us a directory: the newest whole image of the job in it. */
+static int choose(const char *path, char *ret_image)
+{
+    struct buffer candidates = { 0 };
+    struct stat status;
+    int error;
+
+    if (stat(path, &status) || !S_ISDIR(status.st_mode)) {
+        snprintf(ret_image, MAX_PATH, "%s", path);
+        return 0;
+    }
+    error = image_find(path, getenv(ENV_JOB), NULL, ret_image, &candidates);
+    if (error == -ENOTUNIQ)
+        fprintf(stderr, "stasis: images of several jobs in %s; name one:\n%.*s", path, (int)candidates.length,
+                (const char *)candidates.bytes);
+    else if (error)
+        fprintf(stderr, "stasis: no whole image in %s\n%.*s", path, (int)candidates.length,
+                candidates.bytes ? (const char *)candidates.bytes : "");
+    buffer_free(&candidates);
+    return error ? EXIT_NO_IMAGE : 0;
+}
+
+int main(int count, char **arguments)
+{
+    char image[MAX_PATH];
+    int only_check = count > 2 && !strcmp(arguments[1], "--check"), status;
+
+    if (count != 2 + only_check) {
+        fprintf(stderr, "stasis-restorer is started by `stasis restart`; see stasis(1)\n");
+        return EXIT_USAGE;
+    }
+    status = choose(arguments[1 + only_check], image);
+    return status ? status : restart(image, only_check);
+}

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#include "plan.h"
+
+#include <errno.h>
+#include <linux/rseq.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/rseq.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "last_blob.h" /* made by the build: the last stage as bytes */
+
+enum { FIRST_STACK = 65536, VDSO_ROOM = 64 * PAGE_BYTES, RSEQ_LENGTH = 32 };
+
+static uint64_t round_up(uint64_t bytes)
+{
+    return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+}
+
+static uint32_t count_threads(const struct restoring *restoring)
+{
+    struct reader record;
+
+    return image_find_record(restoring->image, TAG_THREADS, restoring->index, &record) ? 0 : threads_count(&record);
+}
+
+/* Parts of the arena, from its start: code, plan, operations, threads, stacks, room for the vdso. */
+int plan_make(struct restoring *restoring)
+{
+    uint32_t threads = count_threads(restoring), operations = memory_operation_count(restoring);
+    uint64_t code = round_up(sizeof last_blob), plan = round_up(sizeof(struct last_plan));
+    uint64_t operation_bytes = round_up(operations * sizeof(struct last_operation));
+    uint64_t thread_bytes = round_up(threads * sizeof(struct last_thread));
+    uint64_t stack_bytes = FIRST_STACK + (uint64_t)threads * LAST_STACK_BYTES;
+    uint64_t length = code + plan + operation_bytes + thread_bytes + stack_bytes + VDSO_ROOM;
+    uint64_t start = memory_hole(restoring, length), at = start;
+    struct last_plan *made;
+
+    if (!threads || !start)
+        return threads ? -ENOMEM : -EBADMSG;
+    if (mmap((void *)start, length, PROT_READ | PROT_WRITE | PROT_EXEC,
+             MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0) == MAP_FAILED)
+        return -errno;
+    memcpy((void *)start, last_blob, sizeof last_blob);
+    made = (struct last_plan *)(at += code);
+    made->arena_start = made->note.arena_start = start;
+    made->arena_length = made->note.arena_length = length;
+    made->operations = (struct last_operation *)(at += plan);
+    made->threads = (struct last_thread *)(at += operation_bytes);
+    made->thread_count = threads;
+    made->stacks = at += thread_bytes;
+    made->vdso_parking = at + stack_bytes;
+    restoring->plan = made;
+    return 0;
+}
+
+int plan_jump(struct restoring *restoring)
+{
+    struct last_plan *plan = restoring->plan;
+    int executable = restoring->highest + 1;
+    uint64_t stack = plan->vdso_parking - 64;
+
+    /* the executable's descriptor just above the program's; all that is ours behind it goes */
+    if (restoring->executable != executable && dup2(restoring->executable, executable) < 0)
+        return EXIT_SYSTEM;
+    plan->mm.exe_fd = (uint32_t)executable;
+    close_range((unsigned)executable + 1, ~0U, 0);
+    /* left registered, the kernel would kill us once its page is gone (rseq(2)) */
+    syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, RSEQ_LENGTH, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
+    __asm__ volatile("mov %0, %%rsp\n\t"
+                     "xor %%ebp, %%ebp\n\t"
+                     "call *%1\n\t"
+                     "ud2"
+                     :
+                     : "r"(stack), "r"(plan->arena_start), "D"(plan)
+                     : "memory");
+    __builtin_unreachable();
+}

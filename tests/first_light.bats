@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+# Real programs of Debian: run once undisturbed (golden), then stopped, killed and brought back at random moments. What
+# they write must be byte by byte the same.
+
+load helpers
+
+ENOUGH=5500 # milliseconds that the golden run must compute
+PYTHON=/usr/bin/python3 # Debian's, which is no PIE
+
+# work_for NAME START MAKE: finds how much work takes ENOUGH on this machine. MAKE AMOUNT puts the whole command into WORK.
+# What one test has found out holds for all of this file.
+work_for() {
+    local name=$1 amount=$2 make=$3 known=$BATS_FILE_TMPDIR/$1.amount
+    if [ -e "$known" ]; then amount=$(cat "$known"); fi
+    while :; do
+        "$make" "$amount"
+        golden "$name" "${WORK[@]}"
+        [ "$MILLISECONDS" -ge "$ENOUGH" ] && break
+        amount=$((amount * (ENOUGH * 12 / 10) / (MILLISECONDS + 50) + 1))
+    done
+    echo "$amount" >"$known"
+}
+
+make_sieve() {
+    WORK=("$PYTHON" "$APPS/sieve.py" "$1")
+}
+
+make_threads() {
+    WORK=("$PYTHON" "$APPS/threads.py" "$1")
+}
+
+make_collatz() {
+    WORK=(gawk -v "rounds=$1" -f "$APPS/collatz.awk")
+}
+
+# The amount of work is that of the input.
+make_xz() {
+    as_user gawk -v "lines=$1" -f "$APPS/text.awk" >"$T/$1.text"
+    own "$T/$1.text"
+    WORK=(xz -T2 -6 --block-size=512KiB -k -c "$T/$1.text")
+}
+
+python_sieve() {
+    work_for sieve 800 make_sieve
+}
+
+python_threads() {
+    work_for threads 500 make_threads
+}
+
+gawk_collatz() {
+    work_for collatz 150 make_collatz
+}
+
+xz_text() {
+    work_for xz 120000 make_xz
+}
+
+run_it() {
+    start "$1" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$1" --keep=9 -- "${WORK[@]}"
+}
+
+# come_back NAME IMAGE: restarts it to its end.
+come_back() {
+    restart "$1" "$2"
+    ends_well "$1" 300
+    same "$1"
+}
+
+# Five images of one run at random moments; a restart from each; and two more from one of them.
+five_images() {
+    local name=$1 percent image images=()
+    run_it "$name"
+    for percent in $(moments 5); do
+        reach "$name" "$percent"
+        take "$PID"
+    done
+    kill_hard "$PID"
+    for image in .4 .3 .2 .1 ''; do
+        images+=("$IMAGES/$name.0.ckpt$image")
+    done
+    for image in "${images[@]}" "${images[2]}" "${images[2]}"; do
+        come_back "$name" "$image"
+    done
+}
+
+# An image of the program, of the program restarted from it, and of that one restarted.
+three_generations() {
+    local name=$1 percent count=0
+    run_it "$name"
+    for percent in $(moments 3); do
+        reach "$name" "$percent"
+        take "$PID"
+        count=$((count + 1))
+        [ "$(generation "$IMAGE")" = "$count" ] || fail "generation $(generation "$IMAGE") instead of $count"
+        kill_hard "$PID"
+        until_true 10 no_processes
+        restart "$name" "$IMAGE"
+    done
+    ends_well "$name" 300
+    same "$name"
+}
+
+# One image, killed, brought back.
+once() {
+    local name=$1
+    run_it "$name"
+    reach "$name" "$(moments 1)"
+    take "$PID"
+    kill_hard "$PID"
+    come_back "$name" "$IMAGE"
+}
+
+@test "address space layout randomisation is on" {
+    [ "$(cat /proc/sys/kernel/randomize_va_space)" = 2 ]
+    [ "$(cat /proc/self/personality)" = 00000000 ]
+}
+
+# bats test_tags=set
+@test "python3 sieve, once" {
+    python_sieve
+    once sieve
+}
+
+@test "python3 sieve: five random moments, three restarts of one image" {
+    python_sieve
+    five_images sieve
+}
+
+@test "python3 sieve: three generations" {
+    python_sieve
+    three_generations sieve
+}
+
+@test "python3 threads: five random moments, three restarts of one image" {
+    python_threads
+    five_images threads
+}
+
+@test "python3 threads: three generations" {
+    python_threads
+    three_generations threads
+}
+
+@test "gawk: five random moments, three restarts of one image" {
+    gawk_collatz
+    five_images collatz
+}
+
+@test "gawk: three generations" {
+    gawk_collatz
+    three_generations collatz
+}
+
+# bats test_tags=set
+@test "xz -T2, once" {
+    xz_text
+    once xz
+}
+
+@test "xz -T2: five random moments, three restarts of one image" {
+    xz_text
+    five_images xz
+    xz -dc <"$T/xz.out" | cmp - "${WORK[-1]}"
+}
+
+@test "xz -T2: three generations" {
+    xz_text
+    three_generations xz
+}
+
+newer_image() {
+    [ -e "$IMAGES/lines.0.ckpt" ] && [ "$(generation "$IMAGES/lines.0.ckpt")" -ge "$1" ]
+}
+
+newer_image_or_gone() {
+    newer_image "$1" || is_gone "$PID"
+}
+
+@test "an interval alone is enough: killed four times anywhere, brought back from the newest image" {
+    local times
+    golden lines "$GUESTS/stdio" 8
+    OPTIONS=(--checkpoint=0:01)
+    start_guest lines "$GUESTS/stdio" 8
+    for times in 1 2 3 4; do
+        until_true 30 newer_image_or_gone "$times"
+        sleep "0.$((RANDOM % 9))"
+        kill_hard "$PID"
+        until_true 10 no_processes
+        restart lines "$IMAGES"
+    done
+    ends_well lines
+    same lines
+}

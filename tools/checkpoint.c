@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: MIT */
+/* stasis checkpoint: finds the run that a PID or JOB.STEP belongs to and becomes stasis-saver for it; inside its bubble,
+ * when it has been restarted into one. */
+#include <errno.h>
+#include <getopt.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../core/floor/agent_page.h"
+#include "commands.h"
+#include "locate.h"
+#include "../core/registry/registry.h"
+
+enum { CHECKPOINT_MAX_WAIT, CHECKPOINT_STOP, CHECKPOINT_VERBOSE };
+enum { MAX_SECONDS = 10 * 366 * 86400, REGISTER_TRIES = 200, REGISTER_MILLISECONDS = 5 };
+
+static const struct choice choices[] = {
+    [CHECKPOINT_MAX_WAIT] = { "max-wait", "SECONDS", NULL,
+                              "give up after SECONDS, leaving the program as it was; default: no limit" },
+    [CHECKPOINT_STOP] = { "stop", NULL, NULL, "end the program when its image is safe; whoever waits for it sees exit status 75" },
+    [CHECKPOINT_VERBOSE] = { "verbose", NULL, NULL, "say on stderr how long the program stood still" },
+    { 0 },
+};
+
+struct request {
+    const char *target;
+    const char *max_wait; /* NULL: no limit */
+    int stop, verbose;
+};
+
+/* ---- which run ---- */
+
+static int is_meant(const struct program *program, const char *target)
+{
+    uint32_t pid;
+
+    if (!options_number(target, INT32_MAX, &pid))
+        return pid && program->pid == (pid_t)pid;
+    return !strcmp(program->name, target);
+}
+
+/* The same run restarted twice is in two bubbles: only both together tell runs apart. */
+static int same_run(const struct program *a, const struct program *b)
+{
+    return !strcmp(a->run_directory, b->run_directory) && a->tasks == b->tasks;
+}
+
+/* Prints the PIDs that a person can name: of each run the porter, or else the first process. */
+static void print_programs(const struct program *programs, size_t count, const char *target)
+{
+    for (size_t i = 0; i < count; i++) {
+        const char *name = programs[i].name; /* a porter is called by its program's */
+        int is_stood_for = 0;
+        for (size_t j = 0; j < count; j++) {
+            if (!same_run(&programs[i], &programs[j]))
+                continue;
+            is_stood_for |= programs[j].role == ROLE_PORTER;
+            if (programs[i].role == ROLE_PORTER && programs[j].role == ROLE_TASK)
+                name = programs[j].name;
+        }
+        if ((programs[i].role == ROLE_PORTER || (programs[i].first && !is_stood_for))
+            && (!target || is_meant(&programs[i], target) || !strcmp(name, target)))
+            fprintf(stderr, "  PID %d: %s\n", (int)programs[i].pid, name);
+    }
+}
+
+/* Says why there is no such program: gone, somebody else's, or never started with us. */
+static int complain_none(const struct program *programs, size_t count, const char *target)
+{
+    char path[64];
+    struct stat status;
+    uint32_t pid;
+    int is_pid = !options_number(target, INT32_MAX, &pid), is_alive;
+
+    if (is_pid)
+        snprintf(path, sizeof path, "/proc/%u", pid);
+    is_alive = is_pid && !stat(path, &status);
+    if (is_alive && geteuid() && status.st_uid != geteuid())
+        return complain(EXIT_NOT_ALLOWED, "process %s belongs to another user (uid %u); only that user or root can checkpoint it",
+                        target, status.st_uid);
+    if (is_alive)
+        complain(0, "no program under stasis has PID %s: process %s was started without it; start it with 'stasis run'", target,
+                 target);
+    else
+        complain(0, "no program under stasis %s %s; it has ended, or it never was", is_pid ? "has PID" : "is named", target);
+    fprintf(stderr, count ? "Programs under stasis here:\n" : "No program of yours runs under stasis here.\n");
+    print_programs(programs, count, NULL);
+    return EXIT_NO_IMAGE;
+}
+
+/* 0 and the one run that is meant, or an exit status. */
+static int choose(const struct program *programs, size_t count, const char *target, const struct program **ret_chosen)
+{
+    const struct program *chosen = NULL;
+
+    for (size_t i = 0; i < count; i++) {
+        if (!is_meant(&programs[i], target))
+            continue;
+        if (chosen && !same_run(chosen, &programs[i])) {
+            complain(0, "several programs are named %s; give the PID of one:", target);
+            print_programs(programs, count, target);
+            return EXIT_USAGE;
+        }
+        chosen = &programs[i];
+    }
+    if (!chosen)
+        return complain_none(programs, count, target);
+    if (chosen->bytes != sizeof(struct agent_page))
+        return complain(EXIT_REFUSED, "%s runs under another version of Stasis; use the stasis it was started with", target);
+    *ret_chosen = chosen;
+    return 0;
+}
+
+/* The process through which the bubble of a run is entered: the keeper, or without one a task (a container). */
+static pid_t doorway(const struct program *programs, size_t count, const struct program *chosen)
+{
+    for (size_t i = 0; i < count; i++)
+        if (programs[i].keeper && same_run(&programs[i], chosen))
+            return programs[i].keeper;
+    return chosen->role == ROLE_TASK ? chosen->pid : 0;
+}
+
+/* ---- as whom, and where ---- */
+
+/* Root asks on behalf of the owner: the image must be the owner's, and names and paths in the page are what the owner
+ * wrote there, nothing to follow with root's rights. */
+static int become_owner(uid_t owner)
+{
+    const struct passwd *entry;
+
+    if (geteuid() == owner)
+        return 0;
+    entry = getpwuid(owner);
+    if (!entry)
+        return complain(EXIT_NOT_ALLOWED, "uid %u is not in the user database; ask that user to take the checkpoint", owner);
+    if (initgroups(entry->pw_name, entry->pw_gid) || setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid)
+        || setresuid(owner, owner, owner))
+        return complain(EXIT_NOT_ALLOWED, "cannot become %s, who owns the program: %m", entry->pw_name);
+    return 0;
+}
+
+/* The namespaces of a process that are not ours already; those cannot be entered again without rights over them. */
+static int other_namespaces(pid_t pid)
+{
+    static const struct {
+        const char *name;
+        int flag;
+    } namespaces[] = {
+        { "user", CLONE_NEWUSER }, { "mnt", CLONE_NEWNS }, { "pid", CLONE_NEWPID }, { "ipc", CLONE_NEWIPC }, { "time", CLONE_NEWTIME },
+    };
+    char theirs[64], ours[64];
+    struct stat their_status, our_status;
+    int flags = 0;
+
+    for (size_t i = 0; i < sizeof namespaces / sizeof *namespaces; i++) {
+        snprintf(theirs, sizeof theirs, "/proc/%d/ns/%s", (int)pid, namespaces[i].name);
+        snprintf(ours, sizeof ours, "/proc/self/ns/%s", namespaces[i].name);
+        if (!stat(theirs, &their_status) && !stat(ours, &our_status) && their_status.st_ino != our_status.st_ino)
+            flags |= namespaces[i].flag;
+    }
+    return flags;
+}
+
+/* Enters all at once, so that the rights the user namespace gives hold for the others. `tasks` is looked at again with the
+ * handle open: the PID cannot have come to mean another process meanwhile. 0 or -errno. */
+static int enter(pid_t pid, ino_t tasks)
+{
+    int handle = (int)syscall(SYS_pidfd_open, pid, 0);
+    int error = 0;
+
+    if (handle < 0)
+        return -errno;
+    if (pid_namespace_of(pid) != tasks)
+        error = -ESRCH;
+    else if (setns(handle, other_namespaces(pid)))
+        error = -errno;
+    close(handle);
+    return error;
+}
+
+/* Ends as the saver did. */
+static int mirror(pid_t child)
+{
+    int status;
+
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return complain(EXIT_SYSTEM, "cannot wait for %s: %m", SAVER_NAME);
+    if (WIFSIGNALED(status)) {
+        signal(WTERMSIG(status), SIG_DFL);
+        raise(WTERMSIG(status));
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SYSTEM;
+}
+
+/* setns lets only children into the PID namespace, so this one stays to wait. */
+static int save_inside(pid_t door, ino_t tasks, char **argv)
+{
+    int error = door > 0 ? enter(door, tasks) : -ESRCH;
+    pid_t child;
+
+    if (error)
+        return complain(error == -EPERM || error == -EACCES ? EXIT_NOT_ALLOWED : EXIT_NO_IMAGE,
+                        "cannot enter the namespaces of the program: %s; take the checkpoint from inside them", strerror(-error));
+    child = fork();
+    if (child < 0)
+        return complain(EXIT_SYSTEM, "cannot start %s: %m", SAVER_NAME);
+    if (child)
+        return mirror(child);
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* who ends the command ends the checkpoint */
+    _exit(locate_exec(SAVER_NAME, argv));
+}
+
+/* ---- the command ---- */
+
+static int save(const struct request *request, const struct program *chosen, pid_t door)
+{
+    char namespace[32];
+    char *argv[12] = { NULL, "--directory", (char *)chosen->run_directory, "--pid-namespace", namespace };
+    int count = 5, status;
+
+    snprintf(namespace, sizeof namespace, "%ju", (uintmax_t)chosen->tasks);
+    if (request->max_wait) {
+        argv[count++] = "--max-wait";
+        argv[count++] = (char *)request->max_wait;
+    }
+    if (request->stop)
+        argv[count++] = "--stop";
+    if (request->verbose)
+        argv[count++] = "--verbose";
+    status = become_owner(chosen->owner);
+    if (status)
+        return status;
+    return chosen->tasks == own_pid_namespace() ? locate_exec(SAVER_NAME, argv) : save_inside(door, chosen->tasks, argv);
+}
+
+/* Does a file of /proc/PID hold the text? -1: the file is empty, as environ is in the middle of exec. */
+static int file_holds(const char *name, pid_t pid, const char *text)
+{
+    char path[64], *bytes = NULL;
+    size_t room = 0;
+    int found = -1;
+
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    FILE *file = fopen(path, "re");
+    while (file && found < 1 && getdelim(&bytes, &room, *name == 'e' ? 0 : '\n', file) > 0)
+        found = strstr(bytes, text) != NULL;
+    free(bytes);
+    if (file)
+        fclose(file);
+    return file ? found : 0;
+}
+
+/* Has the process a handler for our stop signal (bit 62 of SigCgt, proc(5)) and the shim? Others would die of it. */
+static int can_be_told(pid_t pid)
+{
+    char path[64], line[256];
+    unsigned long long caught = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/status", pid);
+    FILE *status = fopen(path, "re");
+    while (status && fgets(line, sizeof line, status))
+        sscanf(line, "SigCgt: %llx", &caught);
+    if (status)
+        fclose(status);
+    return caught >> (STOP_SIGNAL - 1) & 1 && file_holds("maps", pid, "/" SHIM_NAME) == 1;
+}
+
+static int is_registered(const struct program *programs, size_t count, pid_t pid)
+{
+    for (size_t i = 0; i < count; i++)
+        if (programs[i].pid == pid)
+            return 1;
+    return 0;
+}
+
+/* A program that is to be there may be in exec just now, and have no page for a moment. Or somebody has cleaned /dev/shm
+ * (logind does when a user logs out): it makes its page again when told. */
+static int find_programs(const char *target, struct program **programs, size_t *count)
+{
+    union sigval value = { .sival_ptr = (void *)VALUE_REGISTER };
+    pid_t pid = strchr(target, '.') ? 0 : (pid_t)strtol(target, NULL, 10);
+    int error = programs_find(programs, count);
+
+    for (int tries = 0; !error && pid > 0 && tries < REGISTER_TRIES; tries++) {
+        if (is_registered(*programs, *count, pid) || !file_holds("environ", pid, SHIM_NAME))
+            break;
+        if (tries == REGISTER_TRIES / 2 && can_be_told(pid))
+            sigqueue(pid, STOP_SIGNAL, value);
+        free(*programs);
+        poll(NULL, 0, REGISTER_MILLISECONDS);
+        error = programs_find(programs, count);
+    }
+    return error;
+}
+
+static int find_and_save(const struct request *request)
+{
+    const struct program *chosen = NULL;
+    struct program *programs;
+    size_t count;
+    int status = find_programs(request->target, &programs, &count);
+
+    if (status)
+        return complain(EXIT_SYSTEM, "cannot read the registry of programs: %s", strerror(-status));
+    status = choose(programs, count, request->target, &chosen);
+    if (!status)
+        status = save(request, chosen, doorway(programs, count, chosen));
+    free(programs);
+    return status;
+}
+
+static int checkpoint(int argc, char **argv)
+{
+    struct request request = { 0 };
+    const char *value;
+    uint32_t number;
+
+    for (int option; (option = options_next(&command_checkpoint, argc, argv, &value)) >= 0;) {
+        if (option == CHECKPOINT_STOP)
+            request.stop = 1;
+        else if (option == CHECKPOINT_VERBOSE)
+            request.verbose = 1;
+        else if (options_number(value, MAX_SECONDS, &number))
+            return complain_usage(&command_checkpoint, "--max-wait=%s: give a whole number of seconds", value);
+        else
+            request.max_wait = value;
+    }
+    if (argc - optind != 1)
+        return complain_usage(&command_checkpoint, "give one program: its PID or JOB.STEP");
+    request.target = argv[optind];
+    if (options_number(request.target, INT32_MAX, &number) && !strchr(request.target, '.'))
+        return complain_usage(&command_checkpoint, "'%s' is neither a PID nor JOB.STEP", request.target);
+    return find_and_save(&request);
+}
+
+const struct command command_checkpoint = {
+    .name = "checkpoint",
+    .operands = "TARGET",
+    .summary = "Take an image of a running program",
+    .notes = "TARGET is the PID of the program, or of the 'stasis restart' that stands for\n"
+             "it, or JOB.STEP. Returns when the image is safely on disk, and prints its path.",
+    .choices = choices,
+    .run = checkpoint,
+};

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: MIT */
+/* stasis restart: chooses the image and becomes stasis-restorer. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "../core/floor/names.h"
+#include "../core/image/commit.h"
+#include "../core/image/read.h"
+#include "commands.h"
+#include "locate.h"
+
+enum { RESTART_CHECK, RESTART_JOB };
+
+static const struct choice choices[] = {
+    [RESTART_CHECK] = { "check", NULL, NULL, "only say whether it could be restarted here, and what is missing" },
+    [RESTART_JOB] = { "job-id", "ID", NULL, "of several jobs in DIR, the one to restart; JOB.STEP of several steps" },
+    { 0 },
+};
+
+static int complain_choice(int error, const char *directory, const char *job, const char *candidates)
+{
+    const char *of = job ? " of job " : "", *name = job ? job : "";
+
+    if (error == -ENOTUNIQ) {
+        complain(0, "'%s' holds images of several jobs or steps; name one of them with --job-id=JOB or JOB.STEP:\n%s", directory,
+                 candidates);
+        return EXIT_NO_IMAGE;
+    }
+    if (error == -ENOENT)
+        complain(0, "there is no image%s%s in '%s'; 'stasis list DIR' shows what a directory holds", of, name, directory);
+    else if (*candidates)
+        complain(0, "no image%s%s in '%s' is good:\n%s", of, name, directory, candidates);
+    else
+        complain(0, "cannot choose an image%s%s in '%s': %s", of, name, directory, strerror(-error));
+    return image_exit_status(error);
+}
+
+/* image_find; a job without image may be JOB.STEP. */
+static int find_job(const char *directory, const char *job, char path[MAX_PATH], struct buffer *candidates)
+{
+    int error = image_find(directory, job, NULL, path, candidates);
+    const char *dot = job ? strrchr(job, '.') : NULL;
+    char *head;
+
+    if (error != -ENOENT || !dot)
+        return error;
+    head = strndup(job, (size_t)(dot - job));
+    if (!head)
+        return -ENOMEM;
+    error = image_find(directory, head, dot + 1, path, candidates);
+    free(head);
+    return error;
+}
+
+/* The newest whole image of the one job in the directory. 0 or an exit status. */
+static int find_in(const char *directory, const char *job, char path[MAX_PATH])
+{
+    struct buffer candidates = { 0 };
+    int error = find_job(directory, job, path, &candidates);
+    const char *text = candidates.bytes && !candidates.error ? (const char *)candidates.bytes : "";
+
+    if (*text)
+        candidates.bytes[candidates.length - 1] = 0; /* the last newline: complain adds its own */
+    if (error)
+        error = complain_choice(error, directory, job, text);
+    else if (*text)
+        complain(0, "restarting from %s, because these are not good:\n%s", path, text);
+    buffer_free(&candidates);
+    return error;
+}
+
+static int find_image(const char *operand, const char *job, char path[MAX_PATH])
+{
+    struct stat status;
+
+    if (stat(operand, &status))
+        return complain(errno == EACCES ? EXIT_NOT_ALLOWED : EXIT_NO_IMAGE, "cannot restart from '%s': %m", operand);
+    if (S_ISDIR(status.st_mode))
+        return find_in(operand, job, path);
+    if (job)
+        return complain_usage(&command_restart, "--job-id chooses in a directory, and '%s' is a file", operand);
+    snprintf(path, MAX_PATH, "%s", operand);
+    return 0;
+}
+
+static int restart(int argc, char **argv)
+{
+    char path[MAX_PATH];
+    char *restorer[4] = { NULL };
+    const char *job = NULL, *value;
+    int check = 0, count = 1, status;
+
+    for (int option; (option = options_next(&command_restart, argc, argv, &value)) >= 0;)
+        if (option == RESTART_CHECK)
+            check = 1;
+        else
+            job = value;
+    if (argc - optind != 1)
+        return complain_usage(&command_restart, "give one image, or the directory it is in");
+    status = find_image(argv[optind], job, path);
+    if (status)
+        return status;
+    if (check)
+        restorer[count++] = "--check";
+    restorer[count] = path;
+    return locate_exec(RESTORER_NAME, restorer);
+}
+
+const struct command command_restart = {
+    .name = "restart",
+    .operands = "IMAGE|DIR",
+    .summary = "Bring a program back from its image",
+    .notes = "In a directory the newest whole image of the job is taken. The command becomes\n"
+             "the program in the foreground: it forwards signals and ends as the program does.",
+    .choices = choices,
+    .run = restart,
+};

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/* stasis verify: reads every byte of images and tests its checksum. */
+#include <getopt.h>
+#include <stdio.h>
+
+#include "../core/floor/names.h"
+#include "../core/image/read.h"
+#include "commands.h"
+#include "print.h"
+
+static const struct choice choices[] = { { 0 } };
+
+static int verify_one(const char *path)
+{
+    struct image image = { 0 };
+    char size[SIZE_TEXT];
+    int error = image_open(&image, path);
+
+    if (!error)
+        error = image_verify(&image);
+    if (error)
+        complain(0, "%s: %s", path, image.reason);
+    else
+        printf("%s: whole (%zu blocks, %s)\n", path, image.block_count, print_size(image.header.file_size, size));
+    image_close(&image);
+    return image_exit_status(error);
+}
+
+static int verify(int argc, char **argv)
+{
+    const char *value;
+    int status = 0;
+
+    while (options_next(&command_verify, argc, argv, &value) >= 0)
+        continue;
+    if (optind == argc)
+        return complain_usage(&command_verify, "give one image or more");
+    for (; optind < argc; optind++) {
+        int one = verify_one(argv[optind]);
+        status = status ? status : one;
+    }
+    return status;
+}
+
+const struct command command_verify = {
+    .name = "verify",
+    .operands = "IMAGE...",
+    .summary = "Test every byte of images against its checksum",
+    .notes = "The exit status is that of the first image that is not whole.",
+    .choices = choices,
+    .run = verify,
+};
