@@ -222,10 +222,11 @@ silent() {
     [ ! -s "$T/$1.err" ] || fail "$1 has this on stderr: $(head -n 5 "$T/$1.err")"
 }
 
+# On a busy machine the program may have come to its end before.
 kill_hard() {
-    kill -KILL "$1"
+    kill -KILL "$1" 2>/dev/null || :
     wait_exit "$1"
-    [ "$STATUS" = 137 ] || fail "killed, but its status is $STATUS"
+    [ "$STATUS" = 137 ] || [ "$STATUS" = 0 ] || fail "killed, but its status is $STATUS"
 }
 
 # ---- checkpoints ----
@@ -283,11 +284,13 @@ golden() {
     local name=$1 begin known
     shift
     known=$BATS_RUN_TMPDIR/golden.$(printf '%s ' "${@//"$T"/T}" | cksum | tr ' ' .)
-    if [ ! -e "$known.time" ]; then
+    (
+        flock 9 # files may run side by side
+        [ -e "$known.time" ] && exit
         begin=$(now_ms)
-        as_user "$@" >"$known" || fail "the uninterrupted run of $* failed"
+        as_user "$@" >"$known" || exit 1
         echo $(($(now_ms) - begin)) >"$known.time"
-    fi
+    ) 9>>"$known.lock" || fail "the uninterrupted run of $* failed"
     MILLISECONDS=$(cat "$known.time")
     cp "$known" "$T/$name.golden"
 }

@@ -279,6 +279,24 @@ has_used_more() {
     done
 }
 
+@test "wall 2: a forked orphan is found by PID and by name, makes its page when asked, and comes back" {
+    local child target
+    for target in pid orphan.0; do
+        rm -f "$T/ready"
+        start orphan "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=orphan -- "$GUESTS/child" daemon 3
+        wait_for_file "$T/ready"
+        wait_exit "$PID"
+        child=$(find_processes | awk '$2 == "child" { print $1 }')
+        take "${target/pid/$child}"
+        kill -KILL "$child"
+        until_true 10 no_processes
+        restart orphan "$IMAGE"
+        ends_well orphan
+        says_ok orphan
+        rm "$IMAGE"
+    done
+}
+
 @test "wall 2: children that are born and die during checkpoints harm nobody" {
     local pid
     start_guest brief "$GUESTS/child" brief 5

@@ -6,6 +6,10 @@
  * the lock, so a page whose lock can be had belongs to no living process. All words that both sides change are
  * futexes; shared futexes on such a file work across namespaces.
  *
+ * A fork child has no page at first, for most of them exec at once. A symbolic link stands for it, MARKER_PREFIX<pid>-<inode
+ * of its PID namespace>; its target is "<second> <job>.<step>", the second of CLOCK_BOOTTIME in which it was born, so that a
+ * reader can tell it from another process with that PID. It makes a page on VALUE_REGISTER, or when it takes an image.
+ *
  * The life of a stop: the saver writes `token`, sets `order` to ORDER_STOP and sends every thread the stop signal with
  * the token as its value. Each thread fills one slot of `threads` and parks. The thread in slot 0 then obeys orders:
  * it does what `order` says, writes `result`, and sets `answer` to the value of `order` it has obeyed.
@@ -27,7 +31,7 @@ enum {
 
 /* Values of a queued stop signal that are no stop token. Tokens are random and above them. */
 enum agent_value {
-    VALUE_REGISTER = 1, /* make the page again if its file is gone */
+    VALUE_REGISTER = 1, /* make a page if there is none, or its file is gone */
     VALUE_SAY = 2,      /* write `message` to descriptor 2 */
     VALUE_INTERVAL = 3, /* of the interval timer */
     VALUE_FIRST_TOKEN = 16,
@@ -36,11 +40,6 @@ enum agent_value {
 #define AGENT_MAGIC UINT64_C(0x3130656761707473) /* "stpage01" */
 #define ORDER_KIND(word) ((word) & 0xff)
 #define ORDER_WORD(sequence, kind) ((uint32_t)((sequence) << 8 | (kind)))
-
-enum agent_state {
-    AGENT_RUNNING = 1,
-    AGENT_EXECING, /* between the exec wrapper and the new program's constructor */
-};
 
 /* Low byte of agent_page.order; the rest is a sequence number, so that the same order can be given twice. */
 enum agent_order {
@@ -121,7 +120,6 @@ struct agent_page {
     uint64_t restart_note;    /* address of struct restart_note */
 
     /* Orders. */
-    uint32_t state;
     uint32_t order;
     uint32_t answer;
     int32_t result;

@@ -49,7 +49,8 @@ static int refuse_pending(struct saving *saving, uint64_t process)
 static int refuse_timers(struct saving *saving)
 {
     for (int i = 0; i < 3; i++)
-        if (saving->page->itimers[i][2] || saving->page->itimers[i][3])
+        if (saving->page->itimers[i][0] || saving->page->itimers[i][1] || saving->page->itimers[i][2] ||
+            saving->page->itimers[i][3]) /* no value while its signal is pending: it goes on when that is delivered */
             return refuse(saving, "R-TIMER", "an interval timer (setitimer or alarm) is running");
     char *timers = proc_read(saving->pid, "timers", NULL);
     int foreign = 0;

@@ -26,6 +26,17 @@ struct program {
  * who has no registry, or one that somebody else made, has no programs. */
 int programs_find(struct program **ret_programs, size_t *ret_count);
 
+/* What the name and target of a marker (agent_page.h) say. */
+struct marker {
+    pid_t pid;
+    ino_t pid_namespace;
+    uint64_t born;         /* second of CLOCK_BOOTTIME */
+    char name[2 * MAX_ID]; /* JOB.STEP */
+};
+
+/* 0, or -EINVAL when `name` is none. */
+int marker_read(int run_descriptor, const char *name, struct marker *ret_marker);
+
 /* The inode of a process's PID namespace (0: it cannot be told), and of this process's own. */
 ino_t pid_namespace_of(pid_t pid);
 ino_t own_pid_namespace(void);

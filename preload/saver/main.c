@@ -7,7 +7,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -34,9 +33,10 @@ int fail_with(struct step *step, int error, const char *what)
                     step->saving.refusal);
     if (error == -ETIMEDOUT && step->request->deadline < now_nanoseconds())
         return fail(step, EXIT_RUN_AGAIN, "given up: the image was not written in time; the last good image stays");
+    step->lost = error == -ESRCH;
     if (error == -ESRCH)
-        return fail(step, EXIT_REFUSED, "no checkpoint: R-TWIN-KILLED: the frozen copy of the program was killed while it was "
-                    "read; the last good image stays");
+        return fail(step, EXIT_SYSTEM, "no checkpoint: the program, or the frozen copy of it, ended while it was read; the last "
+                    "good image stays");
     if (error == -ENOSPC || error == -EDQUOT || error == -EFBIG)
         return fail(step, EXIT_CANNOT_WRITE, "no checkpoint: no room for the image in %s: %s; the last good image stays",
                     step->page->directory, strerror(-error));
@@ -195,8 +195,6 @@ static int write_image(struct step *step, const char *name, char *ret_path)
     return 0;
 }
 
-enum { WRITING_NICE = 5 };
-
 /* One try: -EAGAIN when the twin showed ranges that must be copied next time. */
 static int checkpoint_once(struct step *step, char *ret_path)
 {
@@ -216,10 +214,8 @@ static int checkpoint_once(struct step *step, char *ret_path)
                     step->page->directory, strerror(-error));
     step->generation = last_generation(step, name);
     status = take_moment(step);
-    if (status || (step->saving.view != step->saving.pid && !step->request->stop)) {
+    if (status || (step->saving.view != step->saving.pid && !step->request->stop))
         stop_resume(step);
-        setpriority(PRIO_PROCESS, 0, WRITING_NICE); /* the program runs on, and comes first */
-    }
     if (!status)
         status = write_image(step, name, ret_path);
     if (!status)
@@ -235,7 +231,7 @@ static int checkpoint_once(struct step *step, char *ret_path)
 
 enum { TRIES = 20 };
 
-/* Again when the twin has shown what must be copied, or when the program has become another by exec meanwhile. */
+/* Again when the twin has shown what must be copied, when it was killed, or when the program has become another by exec meanwhile. */
 static int try_until_it_holds(struct step *step, char *ret_path)
 {
     int status = 0;
@@ -244,9 +240,11 @@ static int try_until_it_holds(struct step *step, char *ret_path)
         if ((status = members_find(step)) || (status = meeting_open(step)))
             return status;
         status = checkpoint_once(step, ret_path);
-        if (!status || (status != -EAGAIN && !members_page_is_dead(step)))
+        int twin_was_killed = step->lost && !step->without_twin && step->saving.view != step->saving.pid;
+        if (!status || (status != -EAGAIN && !twin_was_killed && !members_page_is_dead(step)))
             return status;
         close(step->listener);
+        step->without_twin |= twin_was_killed; /* memory was shorter than it seemed, and the kernel took the twin first */
         if (status != -EAGAIN)
             step->message[0] = 0;
     }

@@ -5,14 +5,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "../../core/registry/registry.h"
 #include "saver.h"
 
 enum { BIRTH_MILLISECONDS = 1000, LOCK_POLL_MILLISECONDS = 5 };
@@ -60,7 +63,7 @@ static struct agent_page *open_page(struct step *step, const char *name, int *re
         return NULL;
     }
     if (page->magic != AGENT_MAGIC || page->bytes != sizeof *page || page->role != ROLE_TASK ||
-        page->pid_namespace != step->request->pid_namespace || page->state == AGENT_EXECING) {
+        page->pid_namespace != step->request->pid_namespace) {
         munmap(page, AGENT_PAGE_BYTES);
         close(fd);
         return NULL;
@@ -83,10 +86,52 @@ void members_forget(struct step *step)
     step->lock = -1;
 }
 
-/* Looks once. Returns the number of pages, or -1 with the reason said. */
+enum { STARTTIME_FIELD = 22, EXIT_SIGNAL_FIELD = 38 };
+
+/* A numeric field of /proc/PID/stat, numbered as in proc(5); UINT64_MAX when there is no such process. */
+static uint64_t stat_field(int pid, int wanted)
+{
+    char *stat = proc_read(pid, "stat", NULL), *at = stat ? strrchr(stat, ')') : NULL;
+    uint64_t value = UINT64_MAX;
+    int field = 2;
+
+    for (; at && *at && field < wanted; at++)
+        field += *at == ' ';
+    if (at && *at)
+        value = strtoull(at, NULL, 10);
+    free(stat);
+    return value;
+}
+
+enum { BIRTH_SECONDS_APART = 2 }; /* the kernel and the child look at the clock a moment apart */
+
+/* The living fork child without a page that a marker (agent_page.h) of our namespace stands for, or 0. */
+static int marked_child(struct step *step, const char *name)
+{
+    struct marker marker;
+    uint64_t started;
+
+    if (marker_read(step->lock, name, &marker) || marker.pid_namespace != step->request->pid_namespace)
+        return 0;
+    started = stat_field(marker.pid, STARTTIME_FIELD);
+    if (started == UINT64_MAX)
+        return 0;
+    return llabs((long long)(started / (uint64_t)sysconf(_SC_CLK_TCK) - marker.born)) <= BIRTH_SECONDS_APART ? marker.pid : 0;
+}
+
+static void ask_to_register(int pid)
+{
+    siginfo_t info = { .si_signo = STOP_SIGNAL, .si_code = SI_QUEUE };
+
+    info.si_value.sival_ptr = (void *)(uintptr_t)VALUE_REGISTER;
+    syscall(SYS_rt_sigqueueinfo, pid, STOP_SIGNAL, &info);
+}
+
+/* Looks once. Returns the number of processes, or -1 with the reason said. When there is just one and it has no page yet,
+ * it is asked to make one, and step->page is NULL. */
 static int look(struct step *step, int *ret_status)
 {
-    int found = 0, fd;
+    int found = 0, child = 0, fd;
     DIR *directory;
     struct dirent *entry;
 
@@ -97,17 +142,22 @@ static int look(struct step *step, int *ret_status)
     directory = fd < 0 ? NULL : fdopendir(fd);
     while (directory && (entry = readdir(directory))) {
         struct agent_page *page = entry->d_name[0] == '.' ? NULL : open_page(step, entry->d_name, &step->page_descriptor);
-        if (!page)
-            continue;
-        found++;
-        step->page = page;
+        int marked = page ? 0 : marked_child(step, entry->d_name);
+        found += page || marked;
+        if (page)
+            step->page = page;
+        if (marked)
+            child = marked;
     }
     if (directory)
         closedir(directory);
+    if (found == 1 && child)
+        ask_to_register(child);
     return found;
 }
 
-/* A program that is just now in exec has no page for a moment, and perhaps no directory: it is waited for. */
+/* A program that is just now in exec has no page for a moment, and perhaps no directory: it is waited for. So is a child
+ * that is being born or about to end. */
 int members_find(struct step *step)
 {
     int64_t patience = now_nanoseconds() + BIRTH_MILLISECONDS * INT64_C(1000000);
@@ -117,15 +167,15 @@ int members_find(struct step *step)
         step->message[0] = 0;
         members_forget(step);
         found = look(step, &status);
-        if (found > 1)
-            return fail(step, EXIT_REFUSED, "no checkpoint: R-CHILD: the step has %d processes; only one is supported yet",
-                        found);
-        if (found == 1 || (found < 0 && status != EXIT_NO_IMAGE))
+        if ((found == 1 && step->page) || (found < 0 && status != EXIT_NO_IMAGE))
             return status;
         if (now_nanoseconds() > patience)
-            return fail(step, EXIT_NO_IMAGE, "no living program under stasis is registered in %s", step->request->directory);
+            break;
         poll(NULL, 0, LOCK_POLL_MILLISECONDS);
     }
+    if (found > 1)
+        return fail(step, EXIT_REFUSED, "no checkpoint: R-CHILD: the step has %d processes; only one is supported yet", found);
+    return fail(step, EXIT_NO_IMAGE, "no living program under stasis is registered in %s", step->request->directory);
 }
 
 /* The page's lock is gone with its mapping: the program has ended, or has become another by exec. */
@@ -137,17 +187,10 @@ int members_page_is_dead(const struct step *step)
     return dead;
 }
 
-/* Twins and stubs, also of an earlier checkpoint, have the stop signal as their exit signal: field 38 of proc(5). */
+/* Twins and stubs, also of an earlier checkpoint, have the stop signal as their exit signal. */
 static int is_helper(int pid)
 {
-    char *stat = proc_read(pid, "stat", NULL), *at = stat ? strrchr(stat, ')') : NULL;
-    int field = 2, is;
-
-    for (; at && *at && field < 38; at++)
-        field += *at == ' ';
-    is = at && atoi(at) == STOP_SIGNAL;
-    free(stat);
-    return is;
+    return stat_field(pid, EXIT_SIGNAL_FIELD) == STOP_SIGNAL;
 }
 
 /* A child of any thread (/proc/PID/task/TID/children, proc(5)) that is no helper; 0: none. */

@@ -28,6 +28,8 @@ struct step {
     int listener;             /* abstract socket */
     int twin;                 /* connection to the twin; -1: none */
     uint32_t sequence;        /* of orders */
+    int without_twin;         /* 1: the last one was killed; the program itself is read */
+    int lost;                 /* 1: whose memory was read has ended meanwhile */
     int stopped;
     uint32_t last_order;
     int main_has_ended;

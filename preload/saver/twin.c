@@ -26,24 +26,46 @@ static uint64_t number_in(const char *path)
     return number;
 }
 
-/* Bytes that our cgroup (version 2, cgroups(7)) still allows, the least of the path upwards; UINT64_MAX: no limit. */
-static uint64_t cgroup_room(int pid)
+/* A memory controller's files: cgroups(7), version 2, and version 1 wherever it is mounted beside that. */
+struct controller {
+    const char *entry; /* of /proc/PID/cgroup, behind its number */
+    const char *root, *most, *now;
+};
+
+static const struct controller controllers[] = {
+    { "0::", "/sys/fs/cgroup", "memory.max", "memory.current" },
+    { ":memory:", "/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes" },
+};
+
+/* Bytes that the groups of a controller, from this path upwards, still allow; UINT64_MAX: no limit. */
+static uint64_t room_in(const struct controller *controller, const char *group)
 {
-    char *text = proc_read(pid, "cgroup", NULL), *at = text ? strstr(text, "0::") : NULL;
     char path[MAX_PATH], file[MAX_PATH + 32];
     uint64_t room = UINT64_MAX;
 
-    if (at) {
-        snprintf(path, sizeof path, "/sys/fs/cgroup%.*s", (int)strcspn(at + 3, "\n"), at + 3);
-        while (strlen(path) > strlen("/sys/fs/cgroup")) {
-            snprintf(file, sizeof file, "%s/memory.max", path);
-            uint64_t most = number_in(file);
-            snprintf(file, sizeof file, "%s/memory.current", path);
-            uint64_t now = number_in(file);
-            if (most != UINT64_MAX && now != UINT64_MAX && (now > most ? 0 : most - now) < room)
-                room = now > most ? 0 : most - now;
-            *strrchr(path, '/') = 0;
-        }
+    snprintf(path, sizeof path, "%s%.*s", controller->root, (int)strcspn(group, "\n"), group);
+    while (strlen(path) > strlen(controller->root)) {
+        snprintf(file, sizeof file, "%s/%s", path, controller->most);
+        uint64_t most = number_in(file);
+        snprintf(file, sizeof file, "%s/%s", path, controller->now);
+        uint64_t now = number_in(file);
+        if (most != UINT64_MAX && now != UINT64_MAX && (now > most ? 0 : most - now) < room)
+            room = now > most ? 0 : most - now;
+        *strrchr(path, '/') = 0;
+    }
+    return room;
+}
+
+static uint64_t cgroup_room(int pid)
+{
+    char *text = proc_read(pid, "cgroup", NULL);
+    uint64_t room = UINT64_MAX;
+
+    for (size_t i = 0; text && i < sizeof controllers / sizeof *controllers; i++) {
+        const char *at = strstr(text, controllers[i].entry);
+        uint64_t here = at ? room_in(&controllers[i], at + strlen(controllers[i].entry)) : UINT64_MAX;
+        if (here < room)
+            room = here;
     }
     free(text);
     return room;
@@ -93,7 +115,7 @@ int twin_take(struct step *step)
     struct agent_page *page = step->page;
 
     step->saving.test_fail = getenv(ENV_TEST_FAIL);
-    if (memory_is_short(step) || text_list_holds(step->saving.test_fail, "fork") || stop_order(step, ORDER_TWIN))
+    if (step->without_twin || memory_is_short(step) || text_list_holds(step->saving.test_fail, "fork") || stop_order(step, ORDER_TWIN))
         return take_handles(step);
     while (!__atomic_load_n(&page->twin_answer, __ATOMIC_SEQ_CST)) {
         struct timespec timeout = { .tv_sec = 1 };

@@ -39,19 +39,19 @@ static uint64_t own_pid_namespace(void)
     return sys_fstatat(AT_FDCWD, "/proc/self/ns/pid", &status, 0) ? 0 : status.st_ino;
 }
 
-/* `forked`: the parent has seen to the directories, and lives in the same PID namespace. */
-static long page_file(int forked)
+static long own_directories(void)
+{
+    long error = own_directory(shim.registry);
+    return error ? error : own_directory(shim.run_directory);
+}
+
+/* A new file of a random name, locked, with memory behind what page_fill() writes. Its descriptor, or -errno. */
+static long page_file(void)
 {
     uint8_t random[16];
     size_t at;
-    long fd, error;
+    long fd, error = SYS_CALL(getrandom, random, sizeof random, 0, 0, 0, 0);
 
-    if (!forked) {
-        shim.pid_namespace = own_pid_namespace();
-        if ((error = own_directory(shim.registry)) || (error = own_directory(shim.run_directory)))
-            return error;
-    }
-    error = SYS_CALL(getrandom, random, sizeof random, 0, 0, 0, 0);
     if (error != sizeof random)
         return error < 0 ? error : -EIO;
     at = text_add(shim.page_path, sizeof shim.page_path, 0, shim.run_directory);
@@ -77,6 +77,57 @@ static long page_file(int forked)
     return fd;
 }
 
+static void marker_path(char *path, size_t size)
+{
+    size_t at = text_add(path, size, 0, shim.run_directory);
+    at = text_add(path, size, at, "/" MARKER_PREFIX);
+    at = text_add_number(path, size, at, shim.pid);
+    at = text_add(path, size, at, "-");
+    text_add_number(path, size, at, shim.pid_namespace);
+}
+
+static void marker_drop(void)
+{
+    char path[192];
+
+    if (!__atomic_exchange_n(&shim.marked, 0, __ATOMIC_SEQ_CST))
+        return;
+    marker_path(path, sizeof path);
+    sys_unlink(path);
+}
+
+int marker_make(int parent)
+{
+    char path[192], target[32 + 2 * MAX_ID];
+    struct timespec now;
+    size_t at;
+    long error;
+
+    shim.page = NULL;
+    shim.pid = (uint32_t)sys_getpid();
+    if (SYS_CALL(getppid, 0, 0, 0, 0, 0, 0) != parent) /* in a PID namespace of its own it sees no parent */
+        shim.pid_namespace = own_pid_namespace();
+    marker_path(path, sizeof path);
+    SYS_CALL(clock_gettime, CLOCK_BOOTTIME, &now, 0, 0, 0, 0);
+    at = text_add_number(target, sizeof target, 0, (uint64_t)now.tv_sec);
+    at = text_add(target, sizeof target, at, " ");
+    at = text_add(target, sizeof target, at, shim.job);
+    at = text_add(target, sizeof target, at, ".");
+    text_add(target, sizeof target, at, shim.step);
+    error = SYS_CALL(symlink, target, path, 0, 0, 0, 0);
+    if (error)
+        return (int)error;
+    shim.marked = 1;
+    return 0;
+}
+
+void registry_leave(void)
+{
+    if (shim.page)
+        sys_unlink(shim.page_path);
+    marker_drop();
+}
+
 static void page_fill(struct agent_page *page)
 {
     page->bytes = sizeof *page;
@@ -93,20 +144,22 @@ static void page_fill(struct agent_page *page)
     page->trigger_signal = shim.trigger_signal;
     page->generation = shim.generation;
     page->restart_note = (uint64_t)&shim.note;
-    page->state = AGENT_RUNNING;
     __atomic_store_n(&page->magic, AGENT_MAGIC, __ATOMIC_RELEASE);
 }
 
-int page_make(int forked)
+int page_make(void)
 {
     struct agent_page *page;
-    long fd;
+    long fd = -ENOENT;
 
     shim.page = NULL;
     shim.pid = (uint32_t)sys_getpid();
-    fd = page_file(forked);
-    for (int again = 0; fd == -ENOENT && again < 3; again++)
-        fd = page_file(0); /* a sweep took the empty directory away in between */
+    shim.pid_namespace = own_pid_namespace();
+    for (int again = 0; fd == -ENOENT && again < 3; again++) { /* a sweep may take the empty directory away in between */
+        fd = own_directories();
+        if (!fd)
+            fd = page_file();
+    }
     if (fd < 0)
         return (int)fd;
     page = sys_mmap(NULL, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, 0);
@@ -118,15 +171,16 @@ int page_make(int forked)
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
     page_fill(page);
     shim.page = page;
+    marker_drop();
     return 0;
 }
 
 void page_drop(void)
 {
-    if (!shim.page || shim.pid != (uint32_t)sys_getpid())
+    if (shim.pid != (uint32_t)sys_getpid() || (!shim.page && !shim.marked))
         return;
     shim.leaving = 1;
-    sys_unlink(shim.page_path);
+    registry_leave();
     sys_rmdir(shim.run_directory); /* fails while others are in it, as it should */
     sys_rmdir(shim.registry);
 }
@@ -149,7 +203,7 @@ void page_remake_when_gone(void)
         return;
     if (old)
         shim.generation = old->generation;
-    if (page_make(0))
+    if (page_make())
         shim.page = old;
     else if (old) { /* it stays mapped for now: another thread's handler may have just read shim.page */
         if (shim.old_page)

@@ -214,15 +214,16 @@ static void find_rseq(void)
 
 static void child_enters(void)
 {
-    int had_page = shim.page != NULL;
-    pid_t parent = (pid_t)shim.pid;
+    int was_registered = shim.page || shim.marked;
+    int parent = (int)shim.pid;
 
     for (int i = 0; i < MAX_HELPERS; i++)
         shim.helpers[i] = 0; /* the parent's */
-    shim.starting = shim.leaving = shim.remaking = 0;
+    shim.starting = shim.leaving = shim.remaking = shim.marked = 0;
     shim.old_page = NULL; /* not inherited */
     shim.first = 0;
-    page_make(had_page && getppid() == parent); /* in a PID namespace of its own it sees no parent */
+    if (!was_registered || marker_make(parent))
+        page_make();
 }
 
 __attribute__((constructor)) static void enter(void)
@@ -246,7 +247,7 @@ __attribute__((constructor)) static void enter(void)
     }
     stop_note_stderr();
     stop_install(); /* before the page: whoever finds that may send the signal */
-    error = page_make(0);
+    error = page_make();
     if (error) {
         complain("cannot take checkpoints: ", shim.run_directory, " cannot be made, or belongs to somebody else");
         return;

@@ -33,7 +33,6 @@ static void free_all(struct agent_page *page, uint32_t order)
                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         return;
     __atomic_fetch_add(&page->release, 1, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&page->state, AGENT_RUNNING, __ATOMIC_SEQ_CST);
     sys_futex(&page->order, FUTEX_WAKE, INT_MAX, NULL);
     sys_futex(&page->release, FUTEX_WAKE, INT_MAX, NULL);
 }

@@ -159,7 +159,7 @@ void resume_after_restart(int leader)
         if (shim.stderr_held)
             stop_note_stderr(); /* that of the restart */
         shim.generation = shim.note.generation;
-        page_make(0);
+        page_make();
         interval_start();
         __atomic_store_n(&shim.gate, here, __ATOMIC_SEQ_CST);
         sys_futex(&shim.gate, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);

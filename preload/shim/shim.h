@@ -34,6 +34,7 @@ struct shim {
     uint32_t interval;
     uint32_t trigger_signal;
     uint32_t first;
+    uint32_t installed;            /* 1: the two signals are ours, masks and dispositions are kept in our books */
     uint64_t generation;
     uint32_t rseq_length;          /* as libc registered it; 0: none */
     int64_t rseq_offset;           /* from the thread pointer */
@@ -42,6 +43,7 @@ struct shim {
     struct sigaction shown_trigger;
     uint64_t stderr_device, stderr_inode;
     uint32_t stderr_held;          /* as of the last stop */
+    uint32_t marked;               /* 1: a fork child that has no page yet, but a marker */
     uint32_t leaving;              /* 1: the program is ending, no page is made any more */
     uint32_t remaking;             /* 1: a thread makes the page again */
     uint32_t starting;             /* 1: a saver is being started */
@@ -53,8 +55,10 @@ struct shim {
 extern struct shim shim;
 
 /* agent.c (island) */
-int page_make(int forked);               /* 1: in a fork child, whose parent had a page; 0 or -errno; shim.page is then NULL */
-void page_drop(void);                    /* unlinks it, and the run's directory when it was the last */
+int page_make(void);                     /* 0 or -errno; shim.page is then NULL */
+int marker_make(int parent);             /* in a fork child, instead of a page: 0 or -errno */
+void registry_leave(void);               /* unlinks the page or the marker: the process is about to become another */
+void page_drop(void);                    /* the same for ever, and the run's directory when it was the last */
 void page_remake_when_gone(void);
 int interval_start(void);                /* arms the raw timer when the process is the step's first; 0 or -errno */
 

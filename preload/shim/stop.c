@@ -212,6 +212,7 @@ void stop_install(void)
 {
     struct agent_action old;
 
+    shim.installed = 1;
     stop_set_handler(STOP_SIGNAL);
     sys_rt_sigaction((int)shim.trigger_signal, NULL, &old);
     if (old.handler == (uint64_t)SIG_DFL)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* child living|spawned|brief SECONDS: has a child that lives as long as it does (forked, or another program), or brief
- * ones one after the other; and goes on computing. */
+/* child living|spawned|brief|daemon SECONDS: has a child that lives as long as it does (forked, or another program), or
+ * brief ones one after the other; and goes on computing. A daemon ends at once, and its child goes on in its place. */
 #include "guest.h"
 
 #include <spawn.h>
@@ -34,13 +34,42 @@ static void end_child(pid_t child, int wanted)
         bad("child ended with %x", status);
 }
 
+/* What fork() makes is an orphan now; it never execs. */
+static void become_daemon(void)
+{
+    pid_t parent = getpid(), child = fork();
+
+    if (child)
+        _exit(child < 0);
+    while (getppid() == parent)
+        tick_sleep();
+}
+
+static int daemon_main(long ticks)
+{
+    uint64_t hash = 1;
+
+    become_daemon();
+    ready();
+    for (long tick = 0; tick < ticks; tick++) {
+        hash = mix(hash + (uint64_t)tick);
+        tick_sleep();
+    }
+    printf("OK child daemon %016llx\n", (unsigned long long)hash);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "living";
     long ticks = ticks_wanted(argc, argv, 2, 5);
     int brief = !strcmp(mode, "brief");
-    pid_t child = start_child(mode);
     uint64_t hash = 1;
+    pid_t child;
+
+    if (!strcmp(mode, "daemon"))
+        return daemon_main(ticks);
+    child = start_child(mode);
 
     if (child < 0)
         bad("no child");

@@ -13,29 +13,28 @@ extern char **environ;
 
 static int is_our_process(void)
 {
-    return shim.page && shim.pid == (uint32_t)sys_getpid(); /* not a vfork child, which has our memory */
+    return (shim.page || shim.marked) && shim.pid == (uint32_t)sys_getpid(); /* not a vfork child, which has our memory */
 }
 
-static void exec_begins(void)
+/* Returns 1 when the process was in the registry, and is so no more. */
+static int exec_begins(void)
 {
     uint64_t set = SYS_SIGNAL_BIT(STOP_SIGNAL);
 
     sys_rt_sigprocmask(SIG_BLOCK, &set, NULL);
     if (!is_our_process())
-        return;
-    __atomic_store_n(&shim.page->state, AGENT_EXECING, __ATOMIC_SEQ_CST);
-    sys_unlink(shim.page_path);
+        return 0;
+    registry_leave();
     helpers_end();
+    return 1;
 }
 
-static void exec_failed(void)
+static void exec_failed(int was_registered)
 {
     int error = errno;
 
-    if (is_our_process()) {
-        __atomic_store_n(&shim.page->state, AGENT_RUNNING, __ATOMIC_SEQ_CST);
+    if (was_registered)
         page_remake_when_gone();
-    }
     stop_unblock();
     errno = error;
 }
@@ -44,10 +43,9 @@ static void exec_failed(void)
     NEXT_OF(name);                             \
     EXPORTED int name parameters               \
     {                                          \
-        int result;                            \
-        exec_begins();                         \
-        result = NEXT(name) arguments;         \
-        exec_failed();                         \
+        int was_registered = exec_begins();    \
+        int result = NEXT(name) arguments;     \
+        exec_failed(was_registered);           \
         return result;                         \
     }
 

@@ -115,9 +115,9 @@ EXPORTED int sigaction(int number, const struct sigaction *action, struct sigact
         sigdelset(&clean.sa_mask, STOP_SIGNAL);
         action = &clean;
     }
-    if (shim.page && number == STOP_SIGNAL)
+    if (shim.installed && number == STOP_SIGNAL)
         return show(&shim.shown_stop, action, old);
-    if (shim.page && number == (int)shim.trigger_signal)
+    if (shim.installed && number == (int)shim.trigger_signal)
         return act_on_trigger(action, old);
     return NEXT(sigaction)(number, action, old);
 }
@@ -133,7 +133,7 @@ static sighandler_t set_simply(int number, sighandler_t handler, int flags)
 
 static int is_special(int number)
 {
-    return shim.page && (number == STOP_SIGNAL || number == (int)shim.trigger_signal);
+    return shim.installed && (number == STOP_SIGNAL || number == (int)shim.trigger_signal);
 }
 
 #define WRAP_SIGNAL(name, flags)                               \
