@@ -106,7 +106,8 @@ struct agent_page {
     uint32_t role;
     uint32_t pid;            /* in its own PID namespace */
     uint32_t first;          /* 1: the step's first process */
-    uint64_t pid_namespace;  /* inode of /proc/self/ns/pid: copies of a run in two bubbles do not meet */
+    uint64_t pid_namespace;  /* inode of /proc/self/ns/pid, by which copies of a run in two bubbles do not meet;
+                              * 0: that of the process that holds the page's lock */
     uint8_t run[UUID_BYTES];
     char job[MAX_ID];
     char step[MAX_ID];

@@ -70,11 +70,6 @@ static int open_page(int run, const char *name, uid_t owner, struct stat *ret_st
     return descriptor;
 }
 
-static int is_here(const struct agent_page *page)
-{
-    return page->pid_namespace == own_pid_namespace();
-}
-
 /* The lock is held through the mapping, so a program loses it when it ends. */
 static int is_live(int descriptor)
 {
@@ -179,6 +174,25 @@ static pid_t holder(const struct walk *walk, const struct stat *page)
     return 0;
 }
 
+pid_t page_holder(const struct stat *status)
+{
+    struct walk walk = { 0 };
+    pid_t pid;
+
+    read_locks(&walk);
+    pid = holder(&walk, status);
+    free(walk.locks);
+    return pid;
+}
+
+/* Whose PID is the same for itself and for us lives in our namespace, also when it may not be looked at. */
+ino_t page_pid_namespace(const struct agent_page *page, pid_t holder)
+{
+    ino_t namespace = page->pid_namespace ? page->pid_namespace : pid_namespace_of(holder);
+
+    return namespace || holder != (pid_t)page->pid ? namespace : own_pid_namespace();
+}
+
 static struct program describe(const struct walk *walk, const struct agent_page *page, const struct stat *status)
 {
     struct program program = { .owner = walk->owner, .role = page->role, .first = page->first, .bytes = page->bytes };
@@ -186,12 +200,10 @@ static struct program describe(const struct walk *walk, const struct agent_page 
     snprintf(program.run_directory, sizeof program.run_directory, "%s/%s", walk->directory, walk->run);
     snprintf(program.name, sizeof program.name, "%.*s.%.*s", MAX_ID - 1, page->job, MAX_ID - 1, page->step);
     program.pid = holder(walk, status);
-    if (!program.pid && is_here(page))
-        program.pid = (pid_t)page->pid;
-    program.tasks = page->pid_namespace;
+    program.tasks = page_pid_namespace(page, program.pid);
     if (page->role == ROLE_PORTER) {
         /* A porter of another PID namespace knows its keeper by a number that means nothing here. */
-        program.keeper = is_here(page) ? (pid_t)page->porter_target : 0;
+        program.keeper = program.tasks == own_pid_namespace() ? (pid_t)page->porter_target : 0;
         program.tasks = pid_namespace_of(program.keeper);
     }
     return program;

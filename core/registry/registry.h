@@ -26,6 +26,14 @@ struct program {
  * who has no registry, or one that somebody else made, has no programs. */
 int programs_find(struct program **ret_programs, size_t *ret_count);
 
+struct agent_page;
+struct stat;
+
+/* Who holds the lock of a page's file, as seen from here; 0: nobody whom we can see. */
+pid_t page_holder(const struct stat *status);
+/* The PID namespace (its inode) that a page's process lives in; 0: it cannot be told. */
+ino_t page_pid_namespace(const struct agent_page *page, pid_t holder);
+
 /* What the name and target of a marker (agent_page.h) say. */
 struct marker {
     pid_t pid;

@@ -63,7 +63,7 @@ static struct agent_page *open_page(struct step *step, const char *name, int *re
         return NULL;
     }
     if (page->magic != AGENT_MAGIC || page->bytes != sizeof *page || page->role != ROLE_TASK ||
-        page->pid_namespace != step->request->pid_namespace) {
+        page_pid_namespace(page, page_holder(&status)) != step->request->pid_namespace) {
         munmap(page, AGENT_PAGE_BYTES);
         close(fd);
         return NULL;

@@ -33,10 +33,14 @@ static long own_directory(const char *path)
     return 0;
 }
 
-static uint64_t own_pid_namespace(void)
+/* Not at every start: a new process's directory in /proc costs more than all else of the page. */
+uint64_t page_namespace(void)
 {
     struct stat status;
-    return sys_fstatat(AT_FDCWD, "/proc/self/ns/pid", &status, 0) ? 0 : status.st_ino;
+
+    if (!shim.pid_namespace && !sys_fstatat(AT_FDCWD, "/proc/self/ns/pid", &status, 0))
+        shim.pid_namespace = status.st_ino;
+    return shim.pid_namespace;
 }
 
 static long own_directories(void)
@@ -45,7 +49,45 @@ static long own_directories(void)
     return error ? error : own_directory(shim.run_directory);
 }
 
-/* A new file of a random name, locked, with memory behind what page_fill() writes. Its descriptor, or -errno. */
+static void page_fill(struct agent_page *page)
+{
+    page->magic = AGENT_MAGIC;
+    page->bytes = sizeof *page;
+    page->role = ROLE_TASK;
+    page->pid = shim.pid;
+    page->first = shim.first;
+    page->pid_namespace = shim.pid_namespace;
+    __builtin_memcpy(page->run, shim.run, sizeof page->run);
+    text_add(page->job, sizeof page->job, 0, shim.job);
+    text_add(page->step, sizeof page->step, 0, shim.step);
+    page->keep = shim.keep;
+    page->interval = shim.interval;
+    page->trigger_signal = shim.trigger_signal;
+    page->generation = shim.generation;
+    page->restart_note = (uint64_t)&shim.note;
+    text_add(page->directory, sizeof page->directory, 0, shim.directory);
+}
+
+/* Written, not mapped: writing gets the memory while it can be refused (later it would be SIGBUS), and costs less than
+ * a page fault. The magic comes last, when all else is true. */
+static long page_write(int fd)
+{
+    enum { START = sizeof(uint64_t), ALL = offsetof(struct agent_page, range_count) };
+    struct agent_page *page;
+    size_t length = offsetof(struct agent_page, directory) + text_length(shim.directory) + 1;
+    long written;
+
+    _Static_assert(sizeof shim.draft >= ALL, "a page's beginning fits");
+    __asm__("" : "=r"(page) : "0"(shim.draft)); /* of the page's beginning only, which gcc warns of */
+    __builtin_memset(shim.draft, 0, length);
+    page_fill(page);
+    written = SYS_CALL(pwrite64, fd, shim.draft + START, length - START, START, 0, 0);
+    if (written == (long)(length - START))
+        written = SYS_CALL(pwrite64, fd, shim.draft, START, 0, 0, 0);
+    return written < 0 ? written : written == START ? 0 : -ENOSPC;
+}
+
+/* A new file of a random name, locked and filled. Its descriptor, or -errno. */
 static long page_file(void)
 {
     uint8_t random[16];
@@ -65,10 +107,10 @@ static long page_file(void)
     if (fd < 0)
         return fd;
     error = sys_ftruncate((int)fd, AGENT_PAGE_BYTES);
-    if (!error) /* memory now, while it can be refused: later it would be SIGBUS */
-        error = SYS_CALL(fallocate, fd, 0, 0, offsetof(struct agent_page, range_count), 0, 0);
     if (!error)
         error = sys_flock((int)fd, LOCK_EX); /* somebody may just be testing it, for a moment */
+    if (!error)
+        error = page_write((int)fd);
     if (error) {
         sys_unlink(shim.page_path);
         sys_close((int)fd);
@@ -83,7 +125,7 @@ static void marker_path(char *path, size_t size)
     at = text_add(path, size, at, "/" MARKER_PREFIX);
     at = text_add_number(path, size, at, shim.pid);
     at = text_add(path, size, at, "-");
-    text_add_number(path, size, at, shim.pid_namespace);
+    text_add_number(path, size, at, page_namespace());
 }
 
 static void marker_drop(void)
@@ -106,7 +148,7 @@ int marker_make(int parent)
     shim.page = NULL;
     shim.pid = (uint32_t)sys_getpid();
     if (SYS_CALL(getppid, 0, 0, 0, 0, 0, 0) != parent) /* in a PID namespace of its own it sees no parent */
-        shim.pid_namespace = own_pid_namespace();
+        shim.pid_namespace = 0;
     marker_path(path, sizeof path);
     SYS_CALL(clock_gettime, CLOCK_BOOTTIME, &now, 0, 0, 0, 0);
     at = text_add_number(target, sizeof target, 0, (uint64_t)now.tv_sec);
@@ -128,25 +170,6 @@ void registry_leave(void)
     marker_drop();
 }
 
-static void page_fill(struct agent_page *page)
-{
-    page->bytes = sizeof *page;
-    page->role = ROLE_TASK;
-    page->pid = shim.pid;
-    page->first = shim.first;
-    page->pid_namespace = shim.pid_namespace;
-    __builtin_memcpy(page->run, shim.run, sizeof page->run);
-    text_add(page->job, sizeof page->job, 0, shim.job);
-    text_add(page->step, sizeof page->step, 0, shim.step);
-    text_add(page->directory, sizeof page->directory, 0, shim.directory);
-    page->keep = shim.keep;
-    page->interval = shim.interval;
-    page->trigger_signal = shim.trigger_signal;
-    page->generation = shim.generation;
-    page->restart_note = (uint64_t)&shim.note;
-    __atomic_store_n(&page->magic, AGENT_MAGIC, __ATOMIC_RELEASE);
-}
-
 int page_make(void)
 {
     struct agent_page *page;
@@ -154,7 +177,6 @@ int page_make(void)
 
     shim.page = NULL;
     shim.pid = (uint32_t)sys_getpid();
-    shim.pid_namespace = own_pid_namespace();
     for (int again = 0; fd == -ENOENT && again < 3; again++) { /* a sweep may take the empty directory away in between */
         fd = own_directories();
         if (!fd)
@@ -169,7 +191,6 @@ int page_make(void)
         return (int)(long)page;
     }
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
-    page_fill(page);
     shim.page = page;
     marker_drop();
     return 0;

@@ -161,6 +161,24 @@ static void read_names(void)
     read_keep();
 }
 
+/* As putenv() does it, but without the allocator, whose first use costs more than the rest of this file. */
+static void add_run_variable(void)
+{
+    static char *variables[256];
+    size_t count = 0;
+
+    while (environ && environ[count])
+        count++;
+    if (count > sizeof variables / sizeof *variables - 2) {
+        putenv(run_variable);
+        return;
+    }
+    for (size_t i = 0; i < count; i++)
+        variables[i] = environ[i];
+    variables[count] = run_variable;
+    environ = variables;
+}
+
 /* ENV_RUN names the run and its first process; that one makes it. It is the same string in memory for ever, so that a
  * program which looks at its environment finds it where environ says. */
 static void read_run(void)
@@ -183,7 +201,7 @@ static void read_run(void)
         at = text_add(run_variable, sizeof run_variable, at, uuid);
         at = text_add(run_variable, sizeof run_variable, at, ":");
         text_add_number(run_variable, sizeof run_variable, at, (uint64_t)getpid());
-        putenv(run_variable);
+        add_run_variable();
     }
     text_from_uuid(shim.run, uuid);
     at = text_add(shim.registry, sizeof shim.registry, 0, REGISTRY_ROOT);
@@ -210,6 +228,12 @@ static void find_rseq(void)
             return;
         }
     }
+}
+
+static void parent_forks(void)
+{
+    next_resolve_all();
+    page_namespace(); /* the children's markers need it, too */
 }
 
 static void child_enters(void)
@@ -254,7 +278,7 @@ __attribute__((constructor)) static void enter(void)
     }
     stop_unblock();
     interval_start();
-    pthread_atfork(next_resolve_all, NULL, child_enters);
+    pthread_atfork(parent_forks, NULL, child_enters);
 }
 
 __attribute__((destructor)) static void leave(void)

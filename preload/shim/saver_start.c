@@ -34,7 +34,7 @@ static void exec_saver(void)
     if (SYS_CALL(close_range, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0))
         sys_exit_group(127);
     text_add_number(pid, sizeof pid, 0, shim.pid);
-    text_add_number(space, sizeof space, 0, shim.pid_namespace);
+    text_add_number(space, sizeof space, 0, page_namespace());
     sys_openat(AT_FDCWD, "/dev/null", O_RDWR, 0);
     SYS_CALL(dup2, 0, 1, 0, 0, 0, 0);
     SYS_CALL(dup2, 0, 2, 0, 0, 0, 0);

@@ -20,7 +20,7 @@ struct shim {
     struct agent_page *page;       /* NULL: none (a child of a raw clone, or no registry) */
     struct agent_page *old_page;   /* the one before, whose file was deleted */
     uint32_t pid;                  /* whose page that is */
-    uint64_t pid_namespace;        /* inode of its PID namespace */
+    uint64_t pid_namespace;        /* inode of its PID namespace; 0: not yet looked up, see page_namespace() */
     uint8_t run[UUID_BYTES];
     char registry[64];             /* REGISTRY_ROOT<uid> */
     char run_directory[128];       /* registry/<run uuid> */
@@ -51,11 +51,13 @@ struct shim {
     struct restart_note note;
     uint32_t awake;                /* threads that are back in our code after a restart */
     uint32_t gate;                 /* note.restarts of the restart whose work is done */
+    uint8_t draft[2 * PAGE_BYTES] __attribute__((aligned(8))); /* what a page's file begins with */
 };
 extern struct shim shim;
 
 /* agent.c (island) */
 int page_make(void);                     /* 0 or -errno; shim.page is then NULL */
+uint64_t page_namespace(void);           /* inode of the process's PID namespace */
 int marker_make(int parent);             /* in a fork child, instead of a page: 0 or -errno */
 void registry_leave(void);               /* unlinks the page or the marker: the process is about to become another */
 void page_drop(void);                    /* the same for ever, and the run's directory when it was the last */
