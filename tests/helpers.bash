@@ -12,7 +12,8 @@ bats_require_minimum_version 1.5.0
 TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$TESTS")
 BUILD=${STASIS_BUILD:-$ROOT/build}
-FIRST_USER=700000 # ids that no machine gives to people
+# ids that no machine gives to people, and other ones for each run of the tests
+FIRST_USER=$((700000 + $(cksum <<<"$BATS_RUN_TMPDIR" | cut -d ' ' -f 1) % 2000 * 1000))
 
 fail() {
     printf '%s\n' "$*" >&2
@@ -82,7 +83,7 @@ become() {
     close_foreign_descriptors
     cd "$T" || exit 1
     ulimit -c 0
-    exec "${BECOME[@]}" env -i PATH=/usr/local/bin:/usr/bin:/bin "HOME=$T" LANG=C.UTF-8 "STASIS_TEST_MARK=$T" \
+    exec "${BECOME[@]}" env -i PATH=/usr/local/bin:/usr/bin:/bin "HOME=$T" LANG=C.UTF-8 "STASIS_TEST_MARK=$T/" \
         "GUEST_READY=$T/ready" "${VARIABLES[@]}" "$@"
 }
 
@@ -336,7 +337,7 @@ find_processes() {
     local process
     {
         find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -lname "$T/*" 2>/dev/null
-        grep -lsaF "STASIS_TEST_MARK=$T" /proc/[0-9]*/environ 2>/dev/null
+        grep -lsaF "STASIS_TEST_MARK=$T/" /proc/[0-9]*/environ 2>/dev/null
     } | cut -d/ -f3 | sort -un | while read -r process; do
         if is_alive "$process"; then echo "$process $(cat "/proc/$process/comm" 2>/dev/null)"; fi
     done

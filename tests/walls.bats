@@ -45,7 +45,9 @@ mode_of() {
 
 @test "wall 1: page and directories belong to the user alone, under random names; no descriptor, thread or socket more" {
     local page
-    start_guest page "$GUESTS/sleeper" 2
+    start_guest page "$GUESTS/sleeper" 4
+    [ -z "$(page_of "$PID")" ] || fail "there is a page before anybody has asked for it"
+    take "$PID"
     page=$(page_of "$PID")
     [ -n "$page" ]
     [ "$(mode_of "$(registry)")" = "700 $USER_ID" ]
@@ -63,11 +65,12 @@ mode_of() {
 @test "wall 1: two runs have two names; a restart keeps its run's" {
     local first second run
     start_guest one "$GUESTS/stdio" 8
-    first=$(page_of "$PID")
     take "$PID"
+    first=$(page_of "$PID")
     run=$(run_of "$IMAGE")
     kill_hard "$PID"
     start_guest two "$GUESTS/stdio" 3
+    take "$PID"
     second=$(page_of "$PID")
     [ "$(dirname "$first")" != "$(dirname "$second")" ]
     [ "$(basename "$(dirname "$first")")" = "$run" ]
@@ -82,12 +85,13 @@ mode_of() {
 @test "wall 1: a deleted page is made again at the next stop" {
     local page
     start_guest page "$GUESTS/stdio" 6
+    take "$PID"
     page=$(page_of "$PID")
     rm -r "$(dirname "$page")"
     kill -USR2 "$PID"
-    wait_for_file "$IMAGES/page.0.ckpt" 20
+    until_true 20 test -e "$IMAGE.1"
     take "$PID"
-    [ "$(generation "$IMAGE")" = 2 ]
+    [ "$(generation "$IMAGE")" = 3 ]
     page=$(page_of "$PID")
     [ -f "$page" ]
     ends_well page
@@ -97,9 +101,11 @@ mode_of() {
 @test "wall 1: a whole registry that is gone is made again" {
     start_guest page "$GUESTS/stdio" 6
     [ ${#BECOME[@]} -gt 0 ] || skip "needs: a registry of its own, which root's is not"
+    take "$PID"
     rm -r "$(registry)"
     kill -USR2 "$PID"
-    wait_for_file "$IMAGES/page.0.ckpt" 20
+    until_true 20 test -e "$IMAGE.1"
+    rm -r "$(registry)"
     take "$PID"
     ends_well page
     says_ok page
@@ -109,7 +115,11 @@ mode_of() {
     [ ${#BECOME[@]} -gt 0 ] || skip "needs: another user, and nothing is another's for root"
     mkdir -m 777 "$(registry)"
     VARIABLES=("LD_PRELOAD=$SHIM")
-    start foreign "$GUESTS/stdio" 1
+    start foreign "$GUESTS/stdio" 5
+    wait_for_file "$T/ready"
+    kill -USR2 "$PID"
+    run --separate-stderr stasis checkpoint "$PID" --max-wait=1
+    [ "$status" = 75 ] || fail "status $status: $stderr"
     wait_exit "$PID"
     [ "$STATUS" = 0 ]
     says_ok foreign
@@ -118,13 +128,30 @@ mode_of() {
     rmdir "$(registry)"
 }
 
+@test "wall 1: any umask" {
+    local mask
+    : >"$T/ready" # with such a mask the guest could not write it
+    own "$T/ready"
+    for mask in 0777 0277 0; do
+        rm -f "$T/umask.out"
+        start umask "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=umask -- sh -c 'umask "$0"; exec "$@"' "$mask" "$GUESTS/stdio" 6
+        until_true 60 has_grown "$T/umask.out" 1
+        take "$PID"
+        [ "$(mode_of "$(page_of "$PID")")" = "600 $USER_ID" ]
+        ends_well umask
+        says_ok umask
+    done
+}
+
 @test "wall 1: a symbolic link in place of the registry is not followed" {
     [ ${#BECOME[@]} -gt 0 ] || skip "needs: a registry of its own, which root's is not"
     mkdir "$T/elsewhere"
     own "$T/elsewhere"
     ln -s "$T/elsewhere" "$(registry)"
     VARIABLES=("LD_PRELOAD=$SHIM")
-    start link "$GUESTS/stdio" 1
+    start link "$GUESTS/stdio" 2
+    wait_for_file "$T/ready"
+    kill -USR2 "$PID"
     wait_exit "$PID"
     [ "$STATUS" = 0 ]
     [ -z "$(ls -A "$T/elsewhere")" ] || fail "the link was followed"
@@ -134,6 +161,7 @@ mode_of() {
 @test "wall 1: what a killed program leaves is swept by the next command, and its PID is no program" {
     local page pid
     start_guest dead "$GUESTS/stdio" 30
+    take "$PID"
     page=$(page_of "$PID")
     pid=$PID
     kill_hard "$PID"

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <grp.h>
-#include <poll.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -23,7 +22,7 @@
 #include "../core/registry/registry.h"
 
 enum { CHECKPOINT_MAX_WAIT, CHECKPOINT_STOP, CHECKPOINT_VERBOSE };
-enum { MAX_SECONDS = 10 * 366 * 86400, REGISTER_TRIES = 200, REGISTER_MILLISECONDS = 5 };
+enum { MAX_SECONDS = 10 * 366 * 86400 };
 
 static const struct choice choices[] = {
     [CHECKPOINT_MAX_WAIT] = { "max-wait", "SECONDS", NULL,
@@ -245,64 +244,30 @@ static int save(const struct request *request, const struct program *chosen, pid
     return chosen->tasks == own_pid_namespace() ? locate_exec(SAVER_NAME, argv) : save_inside(door, chosen->tasks, argv);
 }
 
-/* Does a file of /proc/PID hold the text? -1: the file is empty, as environ is in the middle of exec. */
-static int file_holds(const char *name, pid_t pid, const char *text)
+/* A job-stopped program is woken for its page only when it is meant: by its PID, or when no other has that name. */
+static enum summoned find_programs(const struct request *request, struct program **programs, size_t *count, int *ret_error)
 {
-    char path[64], *bytes = NULL;
-    size_t room = 0;
-    int found = -1;
+    enum { NAMED_MILLISECONDS = 1000 };
+    enum summoned came = SUMMON_CAME;
+    int64_t patience = STOP_DEADLINE_SECONDS * INT64_C(1000);
+    uint32_t pid = 0;
 
-    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
-    FILE *file = fopen(path, "re");
-    while (file && found < 1 && getdelim(&bytes, &room, *name == 'e' ? 0 : '\n', file) > 0)
-        found = strstr(bytes, text) != NULL;
-    free(bytes);
-    if (file)
-        fclose(file);
-    return file ? found : 0;
+    if (request->max_wait && strtoll(request->max_wait, NULL, 10) * 1000 < patience)
+        patience = strtoll(request->max_wait, NULL, 10) * 1000;
+    if (!options_number(request->target, INT32_MAX, &pid) && pid)
+        came = summon((pid_t)pid, patience);
+    else
+        summon_all(NAMED_MILLISECONDS);
+    *ret_error = programs_find(programs, count);
+    return came;
 }
 
-/* Has the process a handler for our stop signal (bit 62 of SigCgt, proc(5)) and the shim? Others would die of it. */
-static int can_be_told(pid_t pid)
+static int complain_silent(const struct request *request)
 {
-    char path[64], line[256];
-    unsigned long long caught = 0;
-
-    snprintf(path, sizeof path, "/proc/%d/status", pid);
-    FILE *status = fopen(path, "re");
-    while (status && fgets(line, sizeof line, status))
-        sscanf(line, "SigCgt: %llx", &caught);
-    if (status)
-        fclose(status);
-    return caught >> (STOP_SIGNAL - 1) & 1 && file_holds("maps", pid, "/" SHIM_NAME) == 1;
-}
-
-static int is_registered(const struct program *programs, size_t count, pid_t pid)
-{
-    for (size_t i = 0; i < count; i++)
-        if (programs[i].pid == pid)
-            return 1;
-    return 0;
-}
-
-/* A program that is to be there may be in exec just now, and have no page for a moment. Or somebody has cleaned /dev/shm
- * (logind does when a user logs out): it makes its page again when told. */
-static int find_programs(const char *target, struct program **programs, size_t *count)
-{
-    union sigval value = { .sival_ptr = (void *)VALUE_REGISTER };
-    pid_t pid = strchr(target, '.') ? 0 : (pid_t)strtol(target, NULL, 10);
-    int error = programs_find(programs, count);
-
-    for (int tries = 0; !error && pid > 0 && tries < REGISTER_TRIES; tries++) {
-        if (is_registered(*programs, *count, pid) || !file_holds("environ", pid, SHIM_NAME))
-            break;
-        if (tries == REGISTER_TRIES / 2 && can_be_told(pid))
-            sigqueue(pid, STOP_SIGNAL, value);
-        free(*programs);
-        poll(NULL, 0, REGISTER_MILLISECONDS);
-        error = programs_find(programs, count);
-    }
-    return error;
+    if (request->max_wait && atoi(request->max_wait) < STOP_DEADLINE_SECONDS)
+        return complain(EXIT_RUN_AGAIN, "given up: process %s has not answered within %s seconds", request->target, request->max_wait);
+    return complain(EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: process %s does not answer: it blocks signal %d, or /dev/shm is "
+                    "full or not writable; see the page of that name in the documentation", request->target, STOP_SIGNAL);
 }
 
 static int find_and_save(const struct request *request)
@@ -310,10 +275,15 @@ static int find_and_save(const struct request *request)
     const struct program *chosen = NULL;
     struct program *programs;
     size_t count;
-    int status = find_programs(request->target, &programs, &count);
+    int status;
+    enum summoned came = find_programs(request, &programs, &count, &status);
 
     if (status)
         return complain(EXIT_SYSTEM, "cannot read the registry of programs: %s", strerror(-status));
+    if (came == SUMMON_SILENT) {
+        free(programs);
+        return complain_silent(request);
+    }
     status = choose(programs, count, request->target, &chosen);
     if (!status)
         status = save(request, chosen, doorway(programs, count, chosen));

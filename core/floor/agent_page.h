@@ -6,9 +6,8 @@
  * the lock, so a page whose lock can be had belongs to no living process. All words that both sides change are
  * futexes; shared futexes on such a file work across namespaces.
  *
- * A fork child has no page at first, for most of them exec at once. A symbolic link stands for it, MARKER_PREFIX<pid>-<inode
- * of its PID namespace>; its target is "<second> <job>.<step>", the second of CLOCK_BOOTTIME in which it was born, so that a
- * reader can tell it from another process with that PID. It makes a page on VALUE_REGISTER, or when it takes an image.
+ * A process makes its page when it is asked to (VALUE_REGISTER, core/registry/summon.c) or takes an image itself: most never
+ * are, and a file in tmpfs would be the larger part of what a start under the shim costs.
  *
  * The life of a stop: the saver writes `token`, sets `order` to ORDER_STOP and sends every thread the stop signal with
  * the token as its value. Each thread fills one slot of `threads` and parks. The thread in slot 0 then obeys orders:

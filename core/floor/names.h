@@ -25,7 +25,6 @@
 
 /* Registry of running processes: REGISTRY_ROOT<uid>/<run uuid>/<random>, in tmpfs. */
 #define REGISTRY_ROOT      "/dev/shm/stasis-"
-#define MARKER_PREFIX      "born-" /* in place of <random>: a fork child without a page, see agent_page.h */
 
 /* Images: <dir>/<job>.<step>.ckpt, older ones with .1, .2 behind, other runs' with .run-<uuid8>. */
 #define IMAGE_SUFFIX       ".ckpt"

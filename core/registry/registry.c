@@ -221,49 +221,10 @@ static void add_program(struct walk *walk, struct program program)
     walk->programs = programs;
 }
 
-int marker_read(int run_descriptor, const char *name, struct marker *ret_marker)
-{
-    char target[32 + sizeof ret_marker->name];
-    const char *at = target;
-    ssize_t length = text_starts(name, MARKER_PREFIX) ? readlinkat(run_descriptor, name, target, sizeof target - 1) : -1;
-
-    if (length < 0)
-        return -EINVAL;
-    target[length] = 0;
-    name += strlen(MARKER_PREFIX);
-    ret_marker->pid = (pid_t)text_number(&name);
-    if (*name++ != '-')
-        return -EINVAL;
-    ret_marker->pid_namespace = text_number(&name);
-    ret_marker->born = text_number(&at);
-    text_add(ret_marker->name, sizeof ret_marker->name, 0, *at ? at + 1 : at);
-    return 0;
-}
-
-/* A fork child whose PID means something here. */
-static void look_at_marker(struct walk *walk, const char *name)
-{
-    struct program program = { .owner = walk->owner, .role = ROLE_TASK, .bytes = sizeof(struct agent_page) };
-    struct marker marker;
-
-    if (marker_read(walk->run_descriptor, name, &marker) || marker.pid_namespace != own_pid_namespace() || kill(marker.pid, 0))
-        return;
-    snprintf(program.run_directory, sizeof program.run_directory, "%s/%s", walk->directory, walk->run);
-    snprintf(program.name, sizeof program.name, "%s", marker.name);
-    program.pid = marker.pid;
-    program.tasks = marker.pid_namespace;
-    add_program(walk, program);
-}
-
 static void look_at_page(struct walk *walk, const char *name)
 {
     static struct agent_page page; /* too large for a stack */
     struct stat status;
-
-    if (text_starts(name, MARKER_PREFIX)) {
-        look_at_marker(walk, name);
-        return;
-    }
     int descriptor = open_page(walk->run_descriptor, name, walk->owner, &status);
 
     if (descriptor < 0)
@@ -325,39 +286,9 @@ static int is_finished(int page)
     return pread(page, &magic, sizeof magic, offsetof(struct agent_page, magic)) == sizeof magic && magic == AGENT_MAGIC;
 }
 
-/* Whether any process that we can see lives in a PID namespace. */
-static int namespace_lives(ino_t wanted)
-{
-    DIR *processes = opendir("/proc");
-    struct dirent *entry;
-    int lives = 0;
-
-    while (processes && !lives && (entry = readdir(processes)))
-        lives = isdigit((unsigned char)entry->d_name[0]) && pid_namespace_of(atoi(entry->d_name)) == wanted;
-    if (processes)
-        closedir(processes);
-    return lives;
-}
-
-/* That of a living PID stays, though another process may have it. */
-static void sweep_marker(struct walk *walk, const char *name)
-{
-    struct marker marker;
-
-    if (marker_read(walk->run_descriptor, name, &marker))
-        return;
-    if (marker.pid_namespace == own_pid_namespace() ? kill(marker.pid, 0) && errno == ESRCH : !namespace_lives(marker.pid_namespace))
-        unlinkat(walk->run_descriptor, name, 0);
-}
-
 static void sweep_page(struct walk *walk, const char *name)
 {
     struct stat status;
-
-    if (text_starts(name, MARKER_PREFIX)) {
-        sweep_marker(walk, name);
-        return;
-    }
     int page = open_page(walk->run_descriptor, name, walk->owner, &status);
 
     if (page < 0)

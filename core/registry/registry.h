@@ -34,16 +34,15 @@ pid_t page_holder(const struct stat *status);
 /* The PID namespace (its inode) that a page's process lives in; 0: it cannot be told. */
 ino_t page_pid_namespace(const struct agent_page *page, pid_t holder);
 
-/* What the name and target of a marker (agent_page.h) say. */
-struct marker {
-    pid_t pid;
-    ino_t pid_namespace;
-    uint64_t born;         /* second of CLOCK_BOOTTIME */
-    char name[2 * MAX_ID]; /* JOB.STEP */
+/* summon.c: programs make their pages when they are asked to. */
+enum summoned {
+    SUMMON_CAME,     /* it has a page */
+    SUMMON_STRANGER, /* it is gone, or no program under the shim */
+    SUMMON_SILENT,   /* it is one, but does not answer: it blocks the stop signal, or cannot make a page */
 };
-
-/* 0, or -EINVAL when `name` is none. */
-int marker_read(int run_descriptor, const char *name, struct marker *ret_marker);
+enum summoned summon(pid_t pid, int64_t milliseconds);
+/* Every program of this user (of anybody for root) that is not job-stopped; waits so long at most for all to come. */
+void summon_all(int64_t milliseconds);
 
 /* The inode of a process's PID namespace (0: it cannot be told), and of this process's own. */
 ino_t pid_namespace_of(pid_t pid);

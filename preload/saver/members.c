@@ -5,13 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -86,7 +84,7 @@ void members_forget(struct step *step)
     step->lock = -1;
 }
 
-enum { STARTTIME_FIELD = 22, EXIT_SIGNAL_FIELD = 38 };
+enum { EXIT_SIGNAL_FIELD = 38 };
 
 /* A numeric field of /proc/PID/stat, numbered as in proc(5); UINT64_MAX when there is no such process. */
 static uint64_t stat_field(int pid, int wanted)
@@ -103,35 +101,10 @@ static uint64_t stat_field(int pid, int wanted)
     return value;
 }
 
-enum { BIRTH_SECONDS_APART = 2 }; /* the kernel and the child look at the clock a moment apart */
-
-/* The living fork child without a page that a marker (agent_page.h) of our namespace stands for, or 0. */
-static int marked_child(struct step *step, const char *name)
-{
-    struct marker marker;
-    uint64_t started;
-
-    if (marker_read(step->lock, name, &marker) || marker.pid_namespace != step->request->pid_namespace)
-        return 0;
-    started = stat_field(marker.pid, STARTTIME_FIELD);
-    if (started == UINT64_MAX)
-        return 0;
-    return llabs((long long)(started / (uint64_t)sysconf(_SC_CLK_TCK) - marker.born)) <= BIRTH_SECONDS_APART ? marker.pid : 0;
-}
-
-static void ask_to_register(int pid)
-{
-    siginfo_t info = { .si_signo = STOP_SIGNAL, .si_code = SI_QUEUE };
-
-    info.si_value.sival_ptr = (void *)(uintptr_t)VALUE_REGISTER;
-    syscall(SYS_rt_sigqueueinfo, pid, STOP_SIGNAL, &info);
-}
-
-/* Looks once. Returns the number of processes, or -1 with the reason said. When there is just one and it has no page yet,
- * it is asked to make one, and step->page is NULL. */
+/* Looks once. Returns the number of pages, or -1 with the reason said. */
 static int look(struct step *step, int *ret_status)
 {
-    int found = 0, child = 0, fd;
+    int found = 0, fd;
     DIR *directory;
     struct dirent *entry;
 
@@ -142,17 +115,13 @@ static int look(struct step *step, int *ret_status)
     directory = fd < 0 ? NULL : fdopendir(fd);
     while (directory && (entry = readdir(directory))) {
         struct agent_page *page = entry->d_name[0] == '.' ? NULL : open_page(step, entry->d_name, &step->page_descriptor);
-        int marked = page ? 0 : marked_child(step, entry->d_name);
-        found += page || marked;
-        if (page)
-            step->page = page;
-        if (marked)
-            child = marked;
+        if (!page)
+            continue;
+        found++;
+        step->page = page;
     }
     if (directory)
         closedir(directory);
-    if (found == 1 && child)
-        ask_to_register(child);
     return found;
 }
 
@@ -166,6 +135,7 @@ int members_find(struct step *step)
     for (;;) {
         step->message[0] = 0;
         members_forget(step);
+        summon_all(BIRTH_MILLISECONDS); /* an orphan of ours is found by nothing else */
         found = look(step, &status);
         if ((found == 1 && step->page) || (found < 0 && status != EXIT_NO_IMAGE))
             return status;

@@ -33,7 +33,6 @@ static long own_directory(const char *path)
     return 0;
 }
 
-/* Not at every start: a new process's directory in /proc costs more than all else of the page. */
 uint64_t page_namespace(void)
 {
     struct stat status;
@@ -106,7 +105,9 @@ static long page_file(void)
     fd = sys_openat(AT_FDCWD, shim.page_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return fd;
-    error = sys_ftruncate((int)fd, AGENT_PAGE_BYTES);
+    error = SYS_CALL(fchmod, fd, 0600, 0, 0, 0, 0); /* whatever the umask has taken away */
+    if (!error)
+        error = sys_ftruncate((int)fd, AGENT_PAGE_BYTES);
     if (!error)
         error = sys_flock((int)fd, LOCK_EX); /* somebody may just be testing it, for a moment */
     if (!error)
@@ -119,55 +120,10 @@ static long page_file(void)
     return fd;
 }
 
-static void marker_path(char *path, size_t size)
-{
-    size_t at = text_add(path, size, 0, shim.run_directory);
-    at = text_add(path, size, at, "/" MARKER_PREFIX);
-    at = text_add_number(path, size, at, shim.pid);
-    at = text_add(path, size, at, "-");
-    text_add_number(path, size, at, page_namespace());
-}
-
-static void marker_drop(void)
-{
-    char path[192];
-
-    if (!__atomic_exchange_n(&shim.marked, 0, __ATOMIC_SEQ_CST))
-        return;
-    marker_path(path, sizeof path);
-    sys_unlink(path);
-}
-
-int marker_make(int parent)
-{
-    char path[192], target[32 + 2 * MAX_ID];
-    struct timespec now;
-    size_t at;
-    long error;
-
-    shim.page = NULL;
-    shim.pid = (uint32_t)sys_getpid();
-    if (SYS_CALL(getppid, 0, 0, 0, 0, 0, 0) != parent) /* in a PID namespace of its own it sees no parent */
-        shim.pid_namespace = 0;
-    marker_path(path, sizeof path);
-    SYS_CALL(clock_gettime, CLOCK_BOOTTIME, &now, 0, 0, 0, 0);
-    at = text_add_number(target, sizeof target, 0, (uint64_t)now.tv_sec);
-    at = text_add(target, sizeof target, at, " ");
-    at = text_add(target, sizeof target, at, shim.job);
-    at = text_add(target, sizeof target, at, ".");
-    text_add(target, sizeof target, at, shim.step);
-    error = SYS_CALL(symlink, target, path, 0, 0, 0, 0);
-    if (error)
-        return (int)error;
-    shim.marked = 1;
-    return 0;
-}
-
 void registry_leave(void)
 {
     if (shim.page)
         sys_unlink(shim.page_path);
-    marker_drop();
 }
 
 int page_make(void)
@@ -177,6 +133,7 @@ int page_make(void)
 
     shim.page = NULL;
     shim.pid = (uint32_t)sys_getpid();
+    page_namespace();
     for (int again = 0; fd == -ENOENT && again < 3; again++) { /* a sweep may take the empty directory away in between */
         fd = own_directories();
         if (!fd)
@@ -192,15 +149,16 @@ int page_make(void)
     }
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
     shim.page = page;
-    marker_drop();
     return 0;
 }
 
 void page_drop(void)
 {
-    if (shim.pid != (uint32_t)sys_getpid() || (!shim.page && !shim.marked))
+    if (shim.pid != (uint32_t)sys_getpid())
         return;
     shim.leaving = 1;
+    if (!shim.page)
+        return;
     registry_leave();
     sys_rmdir(shim.run_directory); /* fails while others are in it, as it should */
     sys_rmdir(shim.registry);

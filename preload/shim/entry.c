@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Before and after main(): the constructor reads the settings and makes the page, the destructor drops it. */
+/* Before and after main(): the constructor reads the settings and takes the two signals, the destructor drops the page,
+ * if there is one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -230,30 +231,20 @@ static void find_rseq(void)
     }
 }
 
-static void parent_forks(void)
-{
-    next_resolve_all();
-    page_namespace(); /* the children's markers need it, too */
-}
-
 static void child_enters(void)
 {
-    int was_registered = shim.page || shim.marked;
-    int parent = (int)shim.pid;
-
     for (int i = 0; i < MAX_HELPERS; i++)
         shim.helpers[i] = 0; /* the parent's */
-    shim.starting = shim.leaving = shim.remaking = shim.marked = 0;
-    shim.old_page = NULL; /* not inherited */
+    shim.starting = shim.leaving = shim.remaking = 0;
+    shim.page = shim.old_page = NULL; /* not inherited */
     shim.first = 0;
-    if (!was_registered || marker_make(parent))
-        page_make();
+    shim.pid_namespace = 0;
+    shim.pid = (uint32_t)getpid();
 }
 
 __attribute__((constructor)) static void enter(void)
 {
     const char *fail;
-    int error;
 
     restart_instead();
     read_run();
@@ -269,16 +260,12 @@ __attribute__((constructor)) static void enter(void)
         complain("cannot take checkpoints: ", SAVER_NAME, " is not installed; set " ENV_LIBEXEC);
         return;
     }
+    shim.pid = (uint32_t)getpid();
     stop_note_stderr();
-    stop_install(); /* before the page: whoever finds that may send the signal */
-    error = page_make();
-    if (error) {
-        complain("cannot take checkpoints: ", shim.run_directory, " cannot be made, or belongs to somebody else");
-        return;
-    }
+    stop_install();
     stop_unblock();
     interval_start();
-    pthread_atfork(parent_forks, NULL, child_enters);
+    pthread_atfork(next_resolve_all, NULL, child_enters);
 }
 
 __attribute__((destructor)) static void leave(void)

@@ -160,7 +160,6 @@ void resume_after_restart(int leader)
             stop_note_stderr(); /* that of the restart */
         shim.generation = shim.note.generation;
         shim.pid_namespace = 0; /* another one */
-        page_namespace();       /* readers outside may not be able to tell: the program may have become undumpable */
         page_make();
         interval_start();
         __atomic_store_n(&shim.gate, here, __ATOMIC_SEQ_CST);

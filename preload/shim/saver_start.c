@@ -57,6 +57,16 @@ static void run_stub(void)
     sys_exit_group(0);
 }
 
+static void say_no_page(void)
+{
+    char line[256];
+    size_t at = text_add(line, sizeof line, 0, "stasis: no checkpoint: ");
+
+    at = text_add(line, sizeof line, at, shim.run_directory);
+    text_add(line, sizeof line, at, " cannot be made, is full, or belongs to somebody else\n");
+    stop_say(line);
+}
+
 void saver_start(void)
 {
     uint32_t no = 0;
@@ -66,6 +76,11 @@ void saver_start(void)
     if (!__atomic_compare_exchange_n(&shim.starting, &no, 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         return; /* joined to the one that is on its way */
     page_remake_when_gone();
+    if (!shim.page) {
+        say_no_page();
+        __atomic_store_n(&shim.starting, 0, __ATOMIC_SEQ_CST);
+        return;
+    }
     stub_stays = stub_orphans_come_to_us();
     saver_started = 0;
     place = helper_place();

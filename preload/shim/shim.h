@@ -17,9 +17,9 @@
 enum { MAX_HELPERS = 8 };
 
 struct shim {
-    struct agent_page *page;       /* NULL: none (a child of a raw clone, or no registry) */
+    struct agent_page *page;       /* NULL: none, nobody has asked for it yet */
     struct agent_page *old_page;   /* the one before, whose file was deleted */
-    uint32_t pid;                  /* whose page that is */
+    uint32_t pid;                  /* whose it is: not a child's of vfork or a raw clone, which has our memory */
     uint64_t pid_namespace;        /* inode of its PID namespace; 0: not yet looked up, see page_namespace() */
     uint8_t run[UUID_BYTES];
     char registry[64];             /* REGISTRY_ROOT<uid> */
@@ -43,7 +43,6 @@ struct shim {
     struct sigaction shown_trigger;
     uint64_t stderr_device, stderr_inode;
     uint32_t stderr_held;          /* as of the last stop */
-    uint32_t marked;               /* 1: a fork child that has no page yet, but a marker */
     uint32_t leaving;              /* 1: the program is ending, no page is made any more */
     uint32_t remaking;             /* 1: a thread makes the page again */
     uint32_t starting;             /* 1: a saver is being started */
@@ -58,8 +57,7 @@ extern struct shim shim;
 /* agent.c (island) */
 int page_make(void);                     /* 0 or -errno; shim.page is then NULL */
 uint64_t page_namespace(void);           /* inode of the process's PID namespace */
-int marker_make(int parent);             /* in a fork child, instead of a page: 0 or -errno */
-void registry_leave(void);               /* unlinks the page or the marker: the process is about to become another */
+void registry_leave(void);               /* unlinks the page: the process is about to become another */
 void page_drop(void);                    /* the same for ever, and the run's directory when it was the last */
 void page_remake_when_gone(void);
 int interval_start(void);                /* arms the raw timer when the process is the step's first; 0 or -errno */
@@ -72,6 +70,7 @@ uint64_t stop_pending(void);
 void stop_swallow(int number, uint64_t pending_before);
 void stop_note_stderr(void);             /* what descriptor 2 is now is the program's stderr */
 int stop_has_stderr(void);               /* and is so still */
+void stop_say(const char *text);         /* to it, if it is so still; all signals must be blocked */
 int32_t *helper_place(void);
 void helpers_end(void);                  /* kills and reaps them */
 int helper_forget(int pid);              /* 1 when it was one of ours */

@@ -94,17 +94,16 @@ int stop_has_stderr(void)
 }
 
 /* Only when descriptor 2 is still what the program was started with, and takes a line without waiting. */
-static void say(struct agent_page *page)
+void stop_say(const char *text)
 {
     struct pollfd ready = { .fd = 2, .events = POLLOUT };
     uint64_t pending = stop_pending();
 
     if (stop_has_stderr() && SYS_CALL(poll, &ready, 1, 0, 0, 0, 0) == 1 && ready.revents & POLLOUT) {
-        sys_write(2, page->message, text_length(page->message));
+        sys_write(2, text, text_length(text));
         stop_swallow(SIGPIPE, pending);
         stop_swallow(SIGXFSZ, pending);
     }
-    page->message[0] = 0;
 }
 
 static void describe_thread(struct agent_thread *thread, ucontext_t *frame, struct context *context)
@@ -175,7 +174,7 @@ static void stop_signal(int number, siginfo_t *info, void *frame)
     else if (info->si_code == SI_QUEUE && value == VALUE_REGISTER)
         page_remake_when_gone();
     else if (info->si_code == SI_QUEUE && value == VALUE_SAY && page)
-        say(page);
+        stop_say(page->message);
     else if (info->si_code == SI_QUEUE && value >= VALUE_FIRST_TOKEN && page)
         park(page, value, frame);
     resume_settle(frame);

@@ -13,10 +13,10 @@ extern char **environ;
 
 static int is_our_process(void)
 {
-    return (shim.page || shim.marked) && shim.pid == (uint32_t)sys_getpid(); /* not a vfork child, which has our memory */
+    return shim.pid == (uint32_t)sys_getpid(); /* not a vfork child, which has our memory */
 }
 
-/* Returns 1 when the process was in the registry, and is so no more. */
+/* Returns 1 when the process had a page, and has none any more. */
 static int exec_begins(void)
 {
     uint64_t set = SYS_SIGNAL_BIT(STOP_SIGNAL);
@@ -26,7 +26,7 @@ static int exec_begins(void)
         return 0;
     registry_leave();
     helpers_end();
-    return 1;
+    return shim.page != NULL;
 }
 
 static void exec_failed(int was_registered)

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: MIT */
+/* A program makes its page when it is asked to, for most never are: asked with the stop signal and VALUE_REGISTER. That
+ * would kill a process without our handler, so it is sent only where /proc shows that the handler is there. */
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../floor/agent_page.h"
+#include "registry.h"
+
+enum { LOOK_MILLISECONDS = 5, ASK_AGAIN_MILLISECONDS = 200 };
+
+/* What /proc tells of a process that may be asked. */
+struct state {
+    int is_here;
+    int handles;  /* has a handler for the stop signal, */
+    int blocks;   /* and its main thread blocks that */
+    int threads;
+    int is_stopped;
+};
+
+static struct state look_at(pid_t pid)
+{
+    struct state state = { 0 };
+    char path[64], line[256], letter = 0;
+    unsigned long long caught = 0, blocked = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    FILE *status = fopen(path, "re");
+    while (status && fgets(line, sizeof line, status))
+        if (sscanf(line, "State: %c", &letter) != 1 && sscanf(line, "Threads: %d", &state.threads) != 1 &&
+            sscanf(line, "SigBlk: %llx", &blocked) != 1)
+            sscanf(line, "SigCgt: %llx", &caught);
+    if (status)
+        fclose(status);
+    state.is_here = letter && letter != 'Z' && letter != 'X';
+    state.is_stopped = letter == 'T';
+    state.handles = caught >> (STOP_SIGNAL - 1) & 1;
+    state.blocks = blocked >> (STOP_SIGNAL - 1) & 1;
+    return state;
+}
+
+/* Does a file of /proc/PID hold the text? -EACCES and the like when it cannot be read; -ENODATA: it is empty, as all is
+ * in the middle of exec. */
+static int file_holds(pid_t pid, const char *name, const char *text)
+{
+    char path[64], *bytes = NULL;
+    size_t room = 0;
+    int found = -ENODATA;
+
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return -errno;
+    while (found != 1 && getdelim(&bytes, &room, *name == 'e' ? 0 : '\n', file) > 0)
+        found = strstr(bytes, text) != NULL;
+    if (ferror(file))
+        found = -EACCES;
+    free(bytes);
+    fclose(file);
+    return found;
+}
+
+/* Whose maps may not be read has made itself undumpable; nothing but our handler is known to use that signal. */
+static int can_be_asked(pid_t pid, const struct state *state)
+{
+    int holds = state->is_here && state->handles ? file_holds(pid, "maps", "/" SHIM_NAME) : 0;
+    return holds == 1 || holds == -EACCES || holds == -EPERM;
+}
+
+/* In exec, or not yet in the shim's constructor. */
+static int is_being_born(pid_t pid, const struct state *state)
+{
+    int holds = state->is_here && !state->handles ? file_holds(pid, "environ", SHIM_NAME) : 0;
+    return holds == 1 || holds == -ENODATA;
+}
+
+static void ask(pid_t pid)
+{
+    sigqueue(pid, STOP_SIGNAL, (union sigval){ .sival_ptr = (void *)VALUE_REGISTER });
+}
+
+static int64_t now_milliseconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+}
+
+static int has_page(pid_t pid)
+{
+    struct program *programs = NULL;
+    size_t count = 0;
+    int has = 0;
+
+    if (programs_find(&programs, &count))
+        return 0;
+    for (size_t i = 0; i < count; i++)
+        has |= programs[i].pid == pid;
+    free(programs);
+    return has;
+}
+
+/* A job-stopped one is woken to make its page, and stopped again. */
+static enum summoned ask_until(pid_t pid, int64_t end)
+{
+    int64_t asked = -ASK_AGAIN_MILLISECONDS;
+    int woken = 0, registered;
+
+    while (!(registered = has_page(pid)) && now_milliseconds() < end) {
+        struct state state = look_at(pid);
+        if (can_be_asked(pid, &state)) {
+            if (now_milliseconds() - asked >= ASK_AGAIN_MILLISECONDS) {
+                ask(pid);
+                asked = now_milliseconds();
+            }
+            if (state.is_stopped && !kill(pid, SIGCONT))
+                woken = 1;
+        } else if (!is_being_born(pid, &state)) {
+            return SUMMON_STRANGER;
+        }
+        poll(NULL, 0, LOOK_MILLISECONDS);
+    }
+    if (woken)
+        kill(pid, SIGSTOP);
+    return registered ? SUMMON_CAME : SUMMON_SILENT;
+}
+
+enum summoned summon(pid_t pid, int64_t milliseconds)
+{
+    int64_t now = now_milliseconds();
+    return ask_until(pid, milliseconds < INT64_MAX - now ? now + milliseconds : INT64_MAX);
+}
+
+/* 0: root, who may ask everybody. */
+static int is_owned_by(const char *process, uid_t owner)
+{
+    char path[64];
+    struct stat status;
+
+    snprintf(path, sizeof path, "/proc/%.32s", process);
+    return isdigit((unsigned char)*process) && !stat(path, &status) && (!owner || status.st_uid == owner);
+}
+
+/* Of those that were asked, how many are still expected to come. */
+static size_t forget_who_came(pid_t *asked, size_t count)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct state state = look_at(asked[i]);
+        if (can_be_asked(asked[i], &state) && !(state.blocks && state.threads == 1) && !has_page(asked[i]))
+            asked[left++] = asked[i];
+    }
+    return left;
+}
+
+void summon_all(int64_t milliseconds)
+{
+    int64_t end = now_milliseconds() + milliseconds;
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+    pid_t *asked = NULL;
+    size_t count = 0;
+
+    while (processes && (entry = readdir(processes))) {
+        pid_t pid = atoi(entry->d_name), *more;
+        if (!is_owned_by(entry->d_name, geteuid()))
+            continue;
+        struct state state = look_at(pid);
+        if (state.is_stopped || !can_be_asked(pid, &state) || has_page(pid))
+            continue;
+        more = reallocarray(asked, count + 1, sizeof *asked);
+        if (!more)
+            break;
+        asked = more;
+        asked[count++] = pid;
+        ask(pid);
+    }
+    if (processes)
+        closedir(processes);
+    while ((count = forget_who_came(asked, count)) && now_milliseconds() < end)
+        poll(NULL, 0, LOOK_MILLISECONDS);
+    free(asked);
+}
