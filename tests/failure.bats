@@ -45,7 +45,7 @@ one_reason() {
 # bats test_tags=set
 @test "disk full" {
     small_disk "$IMAGES" 16m
-    with_good_image full "$GUESTS/stdio" 4
+    with_good_image full "$GUESTS/stdio" 2
     as_user dd if=/dev/zero "of=$IMAGES/filler.ckpt.9" bs=64k >"$T/dd" 2>&1 || :
     fails 74
     rm "$IMAGES/filler.ckpt.9"
@@ -54,7 +54,7 @@ one_reason() {
 
 @test "disk full, then room again: the next generation" {
     small_disk "$IMAGES" 16m
-    with_good_image full "$GUESTS/stdio" 4
+    with_good_image full "$GUESTS/stdio" 2
     as_user dd if=/dev/zero "of=$IMAGES/filler.ckpt.9" bs=64k >"$T/dd" 2>&1 || :
     fails 74
     rm "$IMAGES/filler.ckpt.9"
@@ -77,7 +77,7 @@ one_reason() {
 # bats test_tags=set
 @test "no permission" {
     [ "$USER_ID" != 0 ] || skip "needs: an ordinary user, root may write everywhere"
-    with_good_image permission "$GUESTS/stdio" 4
+    with_good_image permission "$GUESTS/stdio" 2
     chmod 500 "$IMAGES"
     fails 73 77
     chmod 700 "$IMAGES"
@@ -86,7 +86,7 @@ one_reason() {
 
 @test "file system read-only" {
     small_disk "$IMAGES" 16m
-    with_good_image readonly "$GUESTS/stdio" 4
+    with_good_image readonly "$GUESTS/stdio" 2
     mount -o remount,ro "$IMAGES"
     fails 73 74 77
     mount -o remount,rw "$IMAGES"
@@ -107,7 +107,7 @@ one_reason() {
 
 # bats test_tags=set
 @test "directory gone" {
-    with_good_image gone "$GUESTS/stdio" 4
+    with_good_image gone "$GUESTS/stdio" 2
     mv "$IMAGES" "$T/moved"
     fails 73
     [ ! -e "$IMAGES" ]
@@ -116,9 +116,9 @@ one_reason() {
 }
 
 @test "an interval whose directory is gone says so once a time, and the program runs on" {
-    golden gone "$GUESTS/stdio" 4
+    golden gone "$GUESTS/stdio" 2
     OPTIONS=(--checkpoint=0:01)
-    start_guest gone "$GUESTS/stdio" 4
+    start_guest gone "$GUESTS/stdio" 2
     rmdir "$IMAGES"
     wait_exit "$PID"
     [ "$STATUS" = 0 ]
@@ -132,7 +132,7 @@ one_reason() {
 
 # bats test_tags=set
 @test "saver killed" {
-    with_good_image killed "$GUESTS/stdio" 4
+    with_good_image killed "$GUESTS/stdio" 2
     kill_saver_at 0
     run --separate-stderr stasis verify "$GOOD"
     [ "$status" = 0 ]
@@ -233,11 +233,11 @@ damaged() {
 }
 
 an_image() {
-    start_guest image "$GUESTS/stdio" 4
+    start_guest image "$GUESTS/stdio" 2
     take "$PID"
     kill_hard "$PID"
     SIZE=$(size_of "$IMAGE")
-    golden image "$GUESTS/stdio" 4
+    golden image "$GUESTS/stdio" 2
 }
 
 still_good() {
@@ -306,8 +306,8 @@ flip() {
 }
 
 @test "the newest image is damaged: the directory gives the one before, and says so" {
-    golden newest "$GUESTS/stdio" 4
-    start_guest newest "$GUESTS/stdio" 4
+    golden newest "$GUESTS/stdio" 2
+    start_guest newest "$GUESTS/stdio" 2
     take "$PID"
     take "$PID"
     kill_hard "$PID"

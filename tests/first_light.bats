@@ -182,6 +182,7 @@ newer_image_or_gone() {
     golden lines "$GUESTS/stdio" 8
     OPTIONS=(--checkpoint=0:01)
     start_guest lines "$GUESTS/stdio" 8
+    release
     for times in 1 2 3 4; do
         until_true 30 newer_image_or_gone "$times"
         sleep "0.$((RANDOM % 9))"

@@ -50,6 +50,7 @@ setup() {
     CONTROL_GROUPS=()
     SEED=${STASIS_SEED:-$((RANDOM * 32768 + RANDOM))}
     RANDOM=$SEED
+    GUEST_FREE=$((RANDOM % 40 + 40))
     copy_product
     cp -al "$BATS_RUN_TMPDIR/product" "$T/product"
     STASIS=$T/product/tools/stasis
@@ -84,12 +85,12 @@ become() {
     cd "$T" || exit 1
     ulimit -c 0
     exec "${BECOME[@]}" env -i PATH=/usr/local/bin:/usr/bin:/bin "HOME=$T" LANG=C.UTF-8 "STASIS_TEST_MARK=$T/" \
-        "GUEST_READY=$T/ready" "${VARIABLES[@]}" "$@"
+        "GUEST_READY=$T/ready" "GUEST_FREE=$GUEST_FREE" "${VARIABLES[@]}" "$@"
 }
 
 # Runs COMMAND to its end, LIMIT seconds at most.
 as_user() {
-    (become timeout -k 5 "${LIMIT:-120}" "$@") </dev/null
+    (become timeout -k 5 "${LIMIT:-300}" "$@") </dev/null
 }
 
 stasis() {
@@ -109,12 +110,22 @@ start() {
     STARTED+=("$PID")
 }
 
-# start_guest NAME COMMAND...: under stasis, images in $IMAGES, job id NAME; returns when the guest is ready.
+# A guest that is held stays as it is, however slow the machine, until it is released or waited for (guests/guest.h).
+hold() {
+    : >"$T/ready.hold"
+}
+
+release() {
+    rm -f "$T/ready.hold"
+}
+
+# start_guest NAME COMMAND...: under stasis, images in $IMAGES, job id NAME; returns when the guest is ready, and held.
 # OPTIONS: more for stasis run.
 start_guest() {
     local name=$1
     shift
     rm -f "$T/ready"
+    hold
     start "$name" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$name" "${OPTIONS[@]}" -- "$@"
     until_true 60 ready_or_gone
     [ -e "$T/ready" ] || fail "$name ended before it was ready: $(tail -n 3 "$T/$name.err")"
@@ -145,8 +156,9 @@ is_back() {
     return 1
 }
 
-# restart_back NAME IMAGE: the same, and waits until the program is back.
+# restart_back NAME IMAGE: the same, and waits until the program is back; a guest is held.
 restart_back() {
+    hold
     restart "$1" "$2"
     until_true 30 is_back_or_gone
     is_alive "$PID" || fail "the restart of $1 ended at once: $(cat "$T/$1.err")"
@@ -198,6 +210,7 @@ is_gone() {
 
 # wait_exit PID [SECONDS]: its exit status (128 + signal) into STATUS.
 wait_exit() {
+    release
     until_true "${2:-120}" is_gone "$1" || return 1
     STATUS=0
     wait "$1" || STATUS=$?
@@ -213,7 +226,7 @@ forget_started() {
 
 # ends_well NAME [SECONDS]: the program last started ends with status 0.
 ends_well() {
-    wait_exit "$PID" "${2:-120}"
+    wait_exit "$PID" "${2:-300}"
     [ "$STATUS" = 0 ] || fail "$1 ended with $STATUS; it said:" "$(tail -n 5 "$T/$1.out" "$T/$1.err")"
     silent "$1"
 }

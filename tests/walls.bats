@@ -176,20 +176,22 @@ swept() {
     [ ! -e "$1" ]
 }
 
+saver_stands() {
+    find_saver && is_job_stopped "$SAVER"
+}
+
 # Without a twin the program is parked as long as the image is written; and a saver that is stopped writes for ever.
 @test "wall 1: parked threads free themselves when the saver dies" {
     local saver cpu
-    VARIABLES=(STASIS_TEST_FAIL=fork)
+    VARIABLES=(STASIS_TEST_FAIL=fork,stand)
     start parked "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=parked -- \
-        "$HOG" -m 300 -p rand -t 5 -s 2 -o "$T/log"
+        "$HOG" -m 30 -p rand -t 5 -s 2 -o "$T/log"
     until_true 60 grep -qs ready "$T/log"
     VARIABLES=()
     kill -USR2 "$PID"
-    until_true 20 find_saver
+    until_true 60 saver_stands
     saver=$SAVER
-    until_true 20 is_parked "$PID"
-    kill -STOP "$saver"
-    is_parked "$PID" || fail "the image was written before the saver could be stopped"
+    until_true 60 is_parked "$PID"
     cpu=$(used_ticks "$PID")
     sleep 2
     [ "$(used_ticks "$PID")" = "$cpu" ] || fail "the program runs while its saver holds it"
@@ -246,6 +248,7 @@ has_used_more() {
     local pid taken=0
     start_guest execer "$GUESTS/execer" 8
     pid=$PID
+    release
     while is_alive "$pid"; do
         run --separate-stderr stasis checkpoint "$pid" --max-wait=5
         if [ "$status" = 0 ]; then taken=$((taken + 1)); fi
@@ -263,6 +266,7 @@ has_used_more() {
     local pid
     start_guest execer "$GUESTS/execer" 5
     pid=$PID
+    release
     while is_alive "$pid"; do
         kill -63 "$pid" 2>/dev/null || :
         sleep 0.003
@@ -274,6 +278,7 @@ has_used_more() {
 @test "wall 2: a program that blocks everything is given up after the deadline, by name, and runs on" {
     local begin
     start_guest block "$GUESTS/block" 16
+    release
     begin=$(now_ms)
     refused "$PID" 69 75
     [ $(($(now_ms) - begin)) -lt 15000 ] || fail "it took $(($(now_ms) - begin)) ms"
@@ -286,6 +291,7 @@ has_used_more() {
 
 @test "wall 2: --max-wait abandons cleanly" {
     start_guest block "$GUESTS/block" 5
+    release
     run --separate-stderr stasis checkpoint "$PID" --max-wait=1
     [ "$status" = 75 ] || fail "status $status: $stderr"
     [ -z "$output" ]
@@ -329,6 +335,7 @@ has_used_more() {
     local pid
     start_guest brief "$GUESTS/child" brief 5
     pid=$PID
+    release
     while is_alive "$pid"; do
         run --separate-stderr stasis checkpoint "$pid"
         case $status in 0 | 66 | 69 | 75) ;; *) fail "status $status: $stderr" ;; esac
@@ -358,6 +365,7 @@ is_job_stopped() {
     local pid
     start_guest hide "$GUESTS/hide" 6
     pid=$PID
+    release
     while is_alive "$pid"; do
         run --separate-stderr stasis checkpoint "$pid"
         # a file in /proc that it has open just then is refused by name
@@ -385,28 +393,20 @@ is_job_stopped() {
     own "$T/fifo"
     cat "$T/fifo" >"$T/read" 3>&- &
     OUTPUT=$T/fifo start pipe "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=pipe -- \
-        "$HOG" -m 300 -p rand -s 4 -o "$T/log"
+        "$HOG" -m 30 -p rand -s 4 -o "$T/log"
     until_true 60 grep -qs ready "$T/log"
     pipe=$(stat -L -c %i "/proc/$PID/fd/1")
+    VARIABLES=(STASIS_TEST_FAIL=stand)
     stasis checkpoint "$PID" >"$T/answer" 2>&1 3>&- &
-    until_true 20 find_saver
-    until_true 20 has_twin
+    until_true 60 saver_stands
+    [ "$(find_processes | grep -c ' hog$')" = 2 ] || fail "no twin"
     seen=$(held_by_helpers "$pipe")
-    [ -z "$seen" ] || { sleep 0.3; seen=$(held_by_helpers "$pipe"); }
     [ -z "$seen" ] || fail "held by: $seen"
+    kill -CONT "$SAVER"
     wait_exit "$PID"
     [ "$STATUS" = 0 ]
     wait
     [ "$(cat "$T/read")" = OK ]
-}
-
-# A twin: a process of ours that is no saver, besides the program.
-has_twin() {
-    [ "$(find_processes | grep -c ' hog$')" -gt 1 ] || is_answered
-}
-
-is_answered() {
-    [ -s "$T/answer" ]
 }
 
 held_by_helpers() {
@@ -784,6 +784,7 @@ has_images() {
     start_guest interval "$GUESTS/stdio" 6
     until_true 10 has_images interval 2
     kill_hard "$PID"
+    hold
     restart interval "$IMAGES"
     until_true 10 has_images interval 4
     ends_well interval

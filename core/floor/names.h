@@ -16,7 +16,7 @@
 #define ENV_SIGNAL         "STASIS_SIGNAL"         /* trigger signal, number or name */
 #define ENV_RUN            "STASIS_RUN"            /* <run uuid>:<pid of the step's first process> */
 #define ENV_LIBEXEC        "STASIS_LIBEXEC"        /* where the helpers are, when not beside the shim */
-#define ENV_TEST_FAIL      "STASIS_TEST_FAIL"      /* tests: comma-separated names of steps that must fail */
+#define ENV_TEST_FAIL      "STASIS_TEST_FAIL"      /* tests: comma-separated names of steps that must fail, or wait */
 
 /* Helper programs, looked for in ENV_LIBEXEC, then beside libstasis.so, then in the install's libexec. */
 #define SAVER_NAME         "stasis-saver"

@@ -179,6 +179,8 @@ static int write_image(struct step *step, const char *name, char *ret_path)
 
     if (text_list_holds(saving->test_fail, "twin") && saving->view != saving->pid)
         kill(saving->view, SIGKILL); /* a test: what the out-of-memory killer may do at any moment */
+    if (text_list_holds(saving->test_fail, "stand"))
+        raise(SIGSTOP); /* a test: it looks at us in this state */
     status = save_kinds(step, 1);
     if (status)
         return status;

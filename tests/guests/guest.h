@@ -2,7 +2,8 @@
 /* What every guest does: it says ready, counts ticks, checks itself, and complains. Plain libc; nothing of the product.
  *
  * A guest prints only what is the same in every run, so its output can be compared byte by byte. A tick is about 10 ms;
- * ticks are counted, not timed, so that a stop of any length changes nothing. */
+ * ticks are counted, not timed, so that a stop of any length changes nothing. While there is a file $GUEST_READY.hold, no
+ * tick ends after the first $GUEST_FREE: a test that must find the guest alive holds it, however slow the machine is. */
 #ifndef GUEST_H
 #define GUEST_H
 
@@ -37,6 +38,9 @@ static inline void __attribute__((noreturn, format(printf, 1, 2))) bad(const cha
     _exit(1);
 }
 
+static char guest_hold[512]; /* path; "": none */
+static long guest_free;      /* ticks before it counts */
+
 /* Makes the file that the test waits for. */
 static inline void ready(void)
 {
@@ -45,6 +49,8 @@ static inline void ready(void)
 
     if (!name || !*name)
         return;
+    snprintf(guest_hold, sizeof guest_hold, "%s.hold", name);
+    guest_free = getenv("GUEST_FREE") ? atol(getenv("GUEST_FREE")) : 0;
     descriptor = open(name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
     if (descriptor < 0 || close(descriptor) < 0)
         bad("ready file %s: %s", name, strerror(errno));
@@ -61,10 +67,11 @@ static inline long ticks_wanted(int count, char **arguments, int index, double o
 /* Sleeps to the end of a tick, whoever interrupts. */
 static inline void tick_sleep(void)
 {
-    struct timespec left = { 0, 1000000000L / GUEST_TICKS_PER_SECOND };
-
-    while (nanosleep(&left, &left) < 0 && errno == EINTR)
-        ;
+    do {
+        struct timespec left = { 0, 1000000000L / GUEST_TICKS_PER_SECOND };
+        while (nanosleep(&left, &left) < 0 && errno == EINTR)
+            ;
+    } while (*guest_hold && --guest_free < 0 && !faccessat(AT_FDCWD, guest_hold, F_OK, 0));
 }
 
 static inline double seconds_now(void)
