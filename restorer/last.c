@@ -229,7 +229,9 @@ static void thread_enter(struct last_plan *plan, uint64_t index)
 void last_stage(struct last_plan *plan)
 {
     const struct last_thread *first = &plan->threads[0];
+    const uint64_t all = ~UINT64_C(0);
 
+    sys_rt_sigprocmask(SIG_BLOCK, &all, NULL); /* libc leaves those out that it has for itself */
     park_vdso(plan);
     unmap_rest(plan);
     for (uint32_t i = 0; i < plan->operation_count; i++)
@@ -245,9 +247,6 @@ void last_stage(struct last_plan *plan)
     /* limits last of all that allocate: a small one must not stand in our way */
     for (int i = 0; i < LAST_LIMITS; i++)
         SYS_CALL(prlimit64, 0, i, plan->limits[i], 0, 0, 0);
-    for (int number = 1; number < 32; number++)
-        if (plan->process_pending & SYS_SIGNAL_BIT(number))
-            sys_kill((int)first->thread.tid, number);
     sys_prctl(PR_SET_KEEPCAPS, plan->keep_capabilities, 0, 0, 0);
     sys_prctl(PR_SET_CHILD_SUBREAPER, plan->subreaper, 0, 0, 0);
     sys_prctl(PR_SET_PDEATHSIG, plan->parent_death, 0, 0, 0);

@@ -18,22 +18,25 @@ static uint64_t round_up(uint64_t bytes)
     return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
-static uint32_t count_threads(const struct restoring *restoring)
+static uint32_t count(const struct restoring *restoring, uint16_t tag, uint32_t (*count_of)(const struct reader *record))
 {
     struct reader record;
 
-    return image_find_record(restoring->image, TAG_THREADS, restoring->index, &record) ? 0 : threads_count(&record);
+    return image_find_record(restoring->image, tag, restoring->index, &record) ? 0 : count_of(&record);
 }
 
-/* Parts of the arena, from its start: code, plan, operations, threads, stacks, room for the vdso. */
+/* Parts of the arena, from its start: code, plan, operations, threads, timers, waiting signals, stacks, room for the vdso. */
 int plan_make(struct restoring *restoring)
 {
-    uint32_t threads = count_threads(restoring), operations = memory_operation_count(restoring);
+    uint32_t threads = count(restoring, TAG_THREADS, threads_count), operations = memory_operation_count(restoring);
     uint64_t code = round_up(sizeof last_blob), plan = round_up(sizeof(struct last_plan));
     uint64_t operation_bytes = round_up(operations * sizeof(struct last_operation));
     uint64_t thread_bytes = round_up(threads * sizeof(struct last_thread));
+    uint32_t timers = count(restoring, TAG_TIMERS, timers_count), waiting = count(restoring, TAG_WAITING_SIGNALS, waiting_count);
+    uint64_t timer_bytes = round_up(timers * sizeof(struct agent_timer));
+    uint64_t waiting_bytes = round_up(waiting * sizeof(struct agent_waiting));
     uint64_t stack_bytes = FIRST_STACK + (uint64_t)threads * LAST_STACK_BYTES;
-    uint64_t length = code + plan + operation_bytes + thread_bytes + stack_bytes + VDSO_ROOM;
+    uint64_t length = code + plan + operation_bytes + thread_bytes + timer_bytes + waiting_bytes + stack_bytes + VDSO_ROOM;
     uint64_t start = memory_hole(restoring, length), at = start;
     struct last_plan *made;
 
@@ -49,7 +52,11 @@ int plan_make(struct restoring *restoring)
     made->operations = (struct last_operation *)(at += plan);
     made->threads = (struct last_thread *)(at += operation_bytes);
     made->thread_count = threads;
-    made->stacks = at += thread_bytes;
+    made->note.timers = at += thread_bytes;
+    made->note.timer_count = timers;
+    made->note.waiting = at += timer_bytes;
+    made->note.waiting_count = waiting;
+    made->stacks = at += waiting_bytes;
     made->vdso_parking = at + stack_bytes;
     restoring->plan = made;
     return 0;

@@ -25,6 +25,8 @@ enum {
     AGENT_MAX_THREADS = 16384,
     AGENT_MAX_RANGES = 256,
     AGENT_SIGNALS = 64,
+    AGENT_MAX_TIMERS = 1024, /* interval timers and POSIX timers together */
+    AGENT_MAX_WAITING = 4096,
     PARK_LOOK_SECONDS = 1,
 };
 
@@ -40,11 +42,15 @@ enum agent_value {
 #define ORDER_KIND(word) ((word) & 0xff)
 #define ORDER_WORD(sequence, kind) ((uint32_t)((sequence) << 8 | (kind)))
 
+enum { RELEASE_SUMMONS = 0x10000 };
+
 /* Low byte of agent_page.order; the rest is a sequence number, so that the same order can be given twice. */
 enum agent_order {
     ORDER_NONE = 0,
     ORDER_STOP,     /* park */
     ORDER_DESCRIBE, /* fill in the fields under "answer to ORDER_DESCRIBE" */
+    ORDER_WAITING,  /* the thread `waiting_tid` adds the signals that wait for it to `waiting`; the main thread, those of the
+                     * process as well */
     ORDER_TWIN,     /* fork the twin; its pid goes to twin_pid. result: 0 or -errno */
     ORDER_COPY,     /* connect to `socket`, receive a memfd, write the `ranges` into it one after the other */
     ORDER_MAPS,     /* connect to `socket`, send own maps and smaps */
@@ -85,6 +91,37 @@ struct agent_action {
     uint64_t mask;
 };
 
+enum { INTERVAL_TIMERS = 3 };
+
+/* An interval timer (setitimer(2)) or a POSIX timer (timer_create(2)). */
+struct agent_timer {
+    uint32_t interval_timer; /* 1 + ITIMER_REAL, ITIMER_VIRTUAL or ITIMER_PROF; 0: a POSIX timer, with the fields to `value` */
+    int32_t id;              /* the kernel's, not libc's timer_t */
+    int32_t clock;
+    uint32_t notify;         /* SIGEV_ */
+    uint32_t signal;
+    uint32_t target;         /* tid of the thread that is notified; 0: the process */
+    uint64_t value;          /* sigev_value */
+    uint64_t interval;       /* nanoseconds; 0: once */
+    int64_t due;             /* CLOCK_MONOTONIC nanoseconds; of a timer that counts CPU time, those that are left */
+    uint32_t armed;          /* 0: `due` means nothing */
+    uint32_t overrun;        /* timer_getoverrun(2) */
+};
+
+/* A signal that waits, its siginfo_t as far as the kernel fills it: 48 bytes on x86-64. */
+enum { AGENT_SIGINFO_BYTES = 48 };
+struct agent_waiting {
+    uint32_t tid;            /* of the thread it waits for; 0: any of the process */
+    uint32_t reserved;
+    uint8_t info[AGENT_SIGINFO_BYTES] __attribute__((aligned(8)));
+};
+
+/* 1 for clocks that go on while nobody works; others count CPU time (linux/posix-timers.h: negative, or 2 and 3). */
+static inline int timer_is_of_the_wall(const struct agent_timer *timer)
+{
+    return timer->interval_timer ? timer->interval_timer == 1 : timer->clock >= 0 && timer->clock != 2 && timer->clock != 3;
+}
+
 struct agent_range {
     uint64_t start;
     uint64_t end;
@@ -97,6 +134,11 @@ struct restart_note {
     uint64_t generation;   /* of the image this process came from */
     uint64_t restarts;     /* how often this process came back; 0: never */
     uint64_t threads;      /* that come back */
+    uint64_t timers;       /* address, in the arena, of struct agent_timer, by rising id */
+    uint64_t timer_count;
+    uint64_t waiting;      /* the same of struct agent_waiting, in the order in which they were sent */
+    uint64_t waiting_count;
+    uint64_t ids_by_request; /* 1: timer_create(2) gives the id that is asked for (PR_TIMER_CREATE_RESTORE_IDS) */
 };
 
 struct agent_page {
@@ -124,7 +166,13 @@ struct agent_page {
     uint32_t answer;
     int32_t result;
     uint32_t parked;          /* slots of `threads` taken since ORDER_STOP; a slot is filled when its tid is not 0 */
-    uint32_t release;         /* counted up, after ORDER_RESUME, to free all but slot 0 */
+    uint32_t release;         /* counted up, after ORDER_RESUME, to free all but slot 0; by RELEASE_SUMMONS to make them look
+                               * at `summoned` */
+    uint32_t libc_signal;     /* 1: threads that block the stop signal can be stopped by LIBC_SIGNAL */
+    uint32_t waiting_tid;     /* the thread that ORDER_WAITING is for */
+    uint32_t summoned;        /* the same, when it is another than that of slot 0, which asks it */
+    uint32_t summons;         /* counted up when it is done, with this result: */
+    int32_t summons_result;
     uint32_t inside;          /* threads that may still look at an order or fill a slot: none when a stop begins */
     uint32_t saver_pid;       /* who gives the orders, in the process's PID namespace */
     uint32_t twin_order;
@@ -138,7 +186,6 @@ struct agent_page {
     uint64_t monotonic[2];    /* seconds, nanoseconds, as the program sees them */
     uint64_t boottime[2];
     uint64_t brk;
-    uint64_t itimers[3][4];   /* getitimer: interval and value, seconds and microseconds */
     uint32_t dumpable;
     uint32_t no_new_privileges;
     uint32_t keep_capabilities; /* PR_GET_KEEPCAPS */
@@ -157,6 +204,13 @@ struct agent_page {
     struct agent_range hints[AGENT_MAX_RANGES];
 
     struct agent_thread threads[AGENT_MAX_THREADS];
+
+    /* The memory of these, too, is made when it is needed. The saver lists the timers, ORDER_DESCRIBE fills them in. */
+    uint32_t timer_count;
+    uint32_t waiting_count;
+    uint32_t waiting_room;    /* of `waiting`, that has memory behind it */
+    struct agent_timer timers[AGENT_MAX_TIMERS]; /* the interval timers first */
+    struct agent_waiting waiting[AGENT_MAX_WAITING];
 };
 
 /* Bytes of a page file: a whole number of pages; a sparse file, so only what is used takes memory. */

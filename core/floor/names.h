@@ -35,6 +35,7 @@
 /* Signals. The stop signal is a real-time one above all that Java (62), Go and glibc (32, 33) use; the
  * trigger is what a person sends. */
 #define STOP_SIGNAL        63
+#define LIBC_SIGNAL        33 /* glibc's own, for setuid() in all threads: the one that its helper threads do not block */
 #define DEFAULT_TRIGGER    12 /* SIGUSR2 */
 
 /* Exit status, as sysexits.h where it has a word for it. */

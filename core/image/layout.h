@@ -71,6 +71,8 @@ enum record_tag {
     TAG_ATTRIBUTES = 26,   /* umask, dumpable, ... */
     TAG_CLOCKS = 27,
     TAG_PIPE = 28,
+    TAG_TIMERS = 29,
+    TAG_WAITING_SIGNALS = 30,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */
 };
 

@@ -48,6 +48,7 @@ struct saving {
     int pid;              /* of the program */
     int view;             /* whose /proc is read: the twin's, or the program's own when there is none */
     uint32_t thread_count;
+    uint32_t waiting_count; /* of page->waiting */
     struct mappings mappings;
     struct descriptor *descriptors;
     size_t descriptor_count;
@@ -72,6 +73,7 @@ struct restoring {
     struct buffer missing; /* a sentence per line: what is not there */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */
     int pid, session, group;
+    int timer_ids_by_request; /* timers.c's own */
     char *directory;      /* working directory to be */
     const char *test_fail;
 };
@@ -141,6 +143,11 @@ void mappings_free(struct mappings *mappings);
 
 /* threads.c: how many a record of the kind holds. */
 uint32_t threads_count(const struct reader *record);
+
+/* timers.c: the timers that there are, AGENT_MAX_TIMERS at most, by rising id behind the interval timers. 0 or -errno. */
+int timers_list(struct saving *saving, struct agent_timer *timers, uint32_t *ret_count);
+uint32_t timers_count(const struct reader *record);
+uint32_t waiting_count(const struct reader *record); /* waiting_signals.c */
 
 /* memory.c, saver's side. During the pause: marks the mappings whose bytes a twin does not have or may see changing
  * (shared anonymous ones, those that `twin` lacks, those of the page's hints), gives them their copy_offset and puts them into

@@ -54,7 +54,6 @@ struct last_plan {
     struct last_mm_map mm;
     uint64_t auxv[LAST_AUXV_WORDS];
     struct agent_action actions[AGENT_SIGNALS];
-    uint64_t process_pending;        /* standard signals to be sent to the process again */
     uint64_t limits[LAST_LIMITS][2];
     uint64_t capabilities[4];        /* effective, permitted, inheritable, bounding */
     uint32_t thread_count;

@@ -5,7 +5,7 @@
 
 #include "kind.h"
 
-extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, kind_signals, kind_devices,
+extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, kind_signals, kind_timers, kind_waiting_signals, kind_devices,
     kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes;
 
 const struct kind *const kinds[] = {
@@ -13,6 +13,8 @@ const struct kind *const kinds[] = {
     &kind_clocks,
     &kind_threads,
     &kind_signals,
+    &kind_timers,
+    &kind_waiting_signals,
     &kind_devices,
     &kind_standard_streams,
     &kind_pipes,

@@ -163,7 +163,7 @@ static int take_moment(struct step *step)
     int status;
 
     if ((status = members_check_children(step)) || (status = stop_process(step)) ||
-        (status = members_check_children(step)) || (status = twin_take(step)) || (status = describe_mappings(step)) ||
+        (status = members_check_children(step)) || (status = signals_collect(step)) || (status = twin_take(step)) || (status = describe_mappings(step)) ||
         (status = twin_copy(step)) || (status = describe_descriptors(step)))
         return status;
     fill_header(step);

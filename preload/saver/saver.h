@@ -72,6 +72,10 @@ int meeting_receive(int connection, int *ret_descriptors, int count);
  * *descriptors is handed over. 0 or -errno. */
 int meeting_order(struct step *step, enum agent_order order, int *descriptors, int count);
 
+/* signals.c: exit status. */
+int signals_list_timers(struct step *step);       /* before ORDER_DESCRIBE, */
+int signals_collect(struct step *step);           /* and behind it: what waits, in page->waiting */
+
 /* describe.c: what is looked at while the program is stopped. Exit status. */
 int describe_mappings(struct step *step);
 int describe_descriptors(struct step *step);

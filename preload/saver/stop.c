@@ -47,24 +47,25 @@ static int is_parked(const struct agent_page *page, uint32_t tid)
     return 0;
 }
 
-static int send(const struct agent_page *page, uint32_t tid, uint64_t value)
+static int send(const struct agent_page *page, uint32_t tid, int number, uint64_t value)
 {
     siginfo_t info = { 0 };
 
-    info.si_signo = STOP_SIGNAL;
+    info.si_signo = number;
     info.si_code = SI_QUEUE;
     info.si_pid = getpid();
     info.si_uid = getuid();
     info.si_value.sival_ptr = (void *)value;
     if (tid)
-        return syscall(SYS_rt_tgsigqueueinfo, page->pid, tid, STOP_SIGNAL, &info) ? -errno : 0;
-    return syscall(SYS_rt_sigqueueinfo, page->pid, STOP_SIGNAL, &info) ? -errno : 0;
+        return syscall(SYS_rt_tgsigqueueinfo, page->pid, tid, number, &info) ? -errno : 0;
+    return syscall(SYS_rt_sigqueueinfo, page->pid, number, &info) ? -errno : 0;
 }
 
 /* The threads that have been sent this stop already, sorted as /proc gave them: by insertion. */
 struct sent {
     uint32_t *tids;
     size_t count, room;
+    struct sent *by_libc_signal; /* those that were sent the other one, too */
 };
 
 static int was_sent(struct sent *sent, uint32_t tid)
@@ -82,6 +83,26 @@ static int was_sent(struct sent *sent, uint32_t tid)
     }
     sent->tids[sent->count++] = tid;
     return 0;
+}
+
+enum { LIBC_SIGNAL_AFTER = 5000000 /* nanoseconds; most threads have parked by then */ };
+
+/* A thread of libc's that blocks the stop signal, see preload/shim/stop.c. */
+static void try_libc_signal(struct step *step, struct sent *sent, uint32_t tid)
+{
+    char name[64];
+    uint64_t blocked, both = UINT64_C(1) << (STOP_SIGNAL - 1) | UINT64_C(1) << (LIBC_SIGNAL - 1);
+
+    if (!__atomic_load_n(&step->page->libc_signal, __ATOMIC_SEQ_CST) ||
+        now_nanoseconds() - step->stopped_at < LIBC_SIGNAL_AFTER)
+        return;
+    snprintf(name, sizeof name, "task/%u/status", tid);
+    char *status = proc_read((int)step->page->pid, name, NULL);
+    const char *mask = status ? status_field(status, "SigBlk") : NULL;
+    blocked = mask ? strtoull(mask, NULL, 16) & both : 0;
+    free(status);
+    if (blocked == UINT64_C(1) << (STOP_SIGNAL - 1) && !was_sent(sent->by_libc_signal, tid))
+        send(step->page, tid, LIBC_SIGNAL, step->page->token);
 }
 
 /* Looks at all threads once: sends the signal to new ones. Returns how many are not parked; one of them in *ret_tid. */
@@ -107,14 +128,15 @@ static int scan_threads(struct step *step, struct sent *sent, uint32_t *ret_tid,
         *ret_tid = tid;
         running++;
         if (!was_sent(sent, tid)) {
-            int error = send(step->page, tid, step->page->token);
+            int error = send(step->page, tid, STOP_SIGNAL, step->page->token);
             if (error == -ESRCH)
                 running--; /* it has ended meanwhile */
             else if (error) {
                 closedir(tasks);
                 return error;
             }
-        }
+        } else
+            try_libc_signal(step, sent, tid);
     }
     closedir(tasks);
     return *ret_count ? running : -ESRCH;
@@ -250,7 +272,7 @@ static int await_threads(struct step *step, struct sent *sent)
 
 int stop_process(struct step *step)
 {
-    struct sent sent = { 0 };
+    struct sent by_libc_signal = { 0 }, sent = { .by_libc_signal = &by_libc_signal };
     int status;
 
     step->saving.pid = (int)step->page->pid;
@@ -265,6 +287,9 @@ int stop_process(struct step *step)
     step->stopped = 1;
     status = await_threads(step, &sent);
     free(sent.tids);
+    free(by_libc_signal.tids);
+    if (!status)
+        status = signals_list_timers(step);
     if (!status && stop_order(step, ORDER_DESCRIBE))
         status = fail(step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer");
     return status;
@@ -328,5 +353,5 @@ void stop_say(struct step *step)
     if (!step->message[0] || !step->page || members_page_is_dead(step))
         return; /* nobody is there to be told, or somebody who would die of the signal */
     snprintf(step->page->message, sizeof step->page->message, "stasis: %s\n", step->message);
-    send(step->page, 0, VALUE_SAY);
+    send(step->page, 0, STOP_SIGNAL, VALUE_SAY);
 }

@@ -15,6 +15,7 @@
 #include "../../core/floor/syscalls.h"
 #include "../../core/floor/text.h"
 #include "shim.h"
+#include "wrap/cpu_clocks.h"
 
 extern char **environ;
 
@@ -235,6 +236,8 @@ static void child_enters(void)
 {
     for (int i = 0; i < MAX_HELPERS; i++)
         shim.helpers[i] = 0; /* the parent's */
+    cpu_clocks_forget();
+    cpu_timers_forget();
     shim.starting = shim.leaving = shim.remaking = 0;
     shim.page = shim.old_page = NULL; /* not inherited */
     shim.first = 0;

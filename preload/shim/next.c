@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The libc function behind a wrapper, found without dlsym(): that moved from libdl to libc in glibc 2.34, under a symbol
  * version that older nodes do not have. Walks the dynamic symbol tables (ELF gABI chapter 5, GNU hash section) of libc,
- * and of libpthread where that is apart. */
+ * and of libpthread and librt where those are apart. */
 #include <elf.h>
 #include <link.h>
 #include <stddef.h>
@@ -87,7 +87,7 @@ static int look_in(struct dl_phdr_info *object, size_t size, void *context)
     const ElfW(Sym) *symbol;
 
     (void)size;
-    if (!file || (strncmp(file, "/libc.so", 8) && strncmp(file, "/libc-2", 7) && strncmp(file, "/libpthread", 11) &&
+    if (!file || (strncmp(file, "/libc.so", 8) && strncmp(file, "/libc-2", 7) && strncmp(file, "/libpthread", 11) && strncmp(file, "/librt", 6) &&
                   strncmp(file, "/ld-linux", 9)))
         return 0;
     if (!tables_find(object, &tables) || !(symbol = symbol_find(&tables, lookup->name)))

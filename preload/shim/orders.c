@@ -37,6 +37,17 @@ static void free_all(struct agent_page *page, uint32_t order)
     sys_futex(&page->release, FUTEX_WAKE, INT_MAX, NULL);
 }
 
+/* Takes part in ORDER_WAITING when it is meant. */
+static void answer_summons(struct agent_page *page)
+{
+    if (__atomic_load_n(&page->summoned, __ATOMIC_SEQ_CST) != (uint32_t)sys_gettid())
+        return;
+    page->summons_result = (int32_t)waiting_collect(page);
+    __atomic_store_n(&page->summoned, 0, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&page->summons, 1, __ATOMIC_SEQ_CST);
+    sys_futex(&page->summons, FUTEX_WAKE, 1, NULL);
+}
+
 /* Sleeps until *word differs from value, or looks after the saver. */
 static void wait_change(struct agent_page *page, uint32_t *word, uint32_t value)
 {
@@ -50,9 +61,13 @@ static void wait_change(struct agent_page *page, uint32_t *word, uint32_t value)
 
 void orders_wait(struct agent_page *page, uint64_t token, uint32_t release)
 {
-    while (__atomic_load_n(&page->release, __ATOMIC_SEQ_CST) == release &&
-           __atomic_load_n(&page->token, __ATOMIC_SEQ_CST) == token)
-        wait_change(page, &page->release, release);
+    for (;;) {
+        uint32_t now = __atomic_load_n(&page->release, __ATOMIC_SEQ_CST);
+        if ((now ^ release) % RELEASE_SUMMONS || __atomic_load_n(&page->token, __ATOMIC_SEQ_CST) != token)
+            return;
+        answer_summons(page);
+        wait_change(page, &page->release, now);
+    }
 }
 
 static int describe(struct agent_page *page)
@@ -61,8 +76,8 @@ static int describe(struct agent_page *page)
     SYS_CALL(clock_gettime, CLOCK_MONOTONIC, page->monotonic, 0, 0, 0, 0);
     SYS_CALL(clock_gettime, CLOCK_BOOTTIME, page->boottime, 0, 0, 0, 0);
     page->brk = (uint64_t)SYS_CALL(brk, 0, 0, 0, 0, 0, 0);
-    for (int i = 0; i < 3; i++)
-        SYS_CALL(getitimer, i, page->itimers[i], 0, 0, 0, 0);
+    timers_note(page); /* before the signals that wait: see timers_note_signal() */
+    cpu_clocks_note();
     page->trigger_owned = shim.trigger_owned;
     page->dumpable = (uint32_t)sys_prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
     page->keep_capabilities = (uint32_t)sys_prctl(PR_GET_KEEPCAPS, 0, 0, 0, 0);
@@ -72,7 +87,39 @@ static int describe(struct agent_page *page)
     page->no_new_privileges = (uint32_t)sys_prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
     for (int i = 0; i < AGENT_SIGNALS; i++)
         sys_rt_sigaction(i + 1, NULL, &page->actions[i]);
+    if (page->libc_signal)
+        page->actions[LIBC_SIGNAL - 1] = shim.libc_action;
     return 0;
+}
+
+/* The saver may die, and everybody be freed, while we wait for the other thread. */
+static long summon(struct agent_page *page)
+{
+    struct timespec look = { .tv_sec = PARK_LOOK_SECONDS };
+    uint32_t done = __atomic_load_n(&page->summons, __ATOMIC_SEQ_CST);
+
+    __atomic_store_n(&page->summoned, page->waiting_tid, __ATOMIC_SEQ_CST); /* not before `done` is known */
+    __atomic_fetch_add(&page->release, RELEASE_SUMMONS, __ATOMIC_SEQ_CST);
+    sys_futex(&page->release, FUTEX_WAKE, INT_MAX, NULL);
+    while (__atomic_load_n(&page->summons, __ATOMIC_SEQ_CST) == done) {
+        if (ORDER_KIND(__atomic_load_n(&page->order, __ATOMIC_SEQ_CST)) == ORDER_RESUME) {
+            __atomic_store_n(&page->summoned, 0, __ATOMIC_SEQ_CST);
+            return -EINTR;
+        }
+        sys_futex(&page->summons, FUTEX_WAIT, done, &look);
+    }
+    return page->summons_result;
+}
+
+static long collect_waiting(struct agent_page *page)
+{
+    struct rlimit old;
+    long result;
+
+    handles_make_room(&old);
+    result = page->waiting_tid == (uint32_t)sys_gettid() ? waiting_collect(page) : summon(page);
+    handles_end_room(&old);
+    return result;
 }
 
 /* Opens own files in /proc and gives them to the saver. */
@@ -100,6 +147,8 @@ static long obey(struct agent_page *page, uint32_t order)
         return hand_over(page, maps, 2);
     case ORDER_DESCRIBE:
         return describe(page);
+    case ORDER_WAITING:
+        return collect_waiting(page);
     case ORDER_TWIN:
         return twin_make(page);
     case ORDER_COPY:

@@ -8,18 +8,19 @@
 #include <sys/uio.h>
 
 #include "../../core/floor/syscalls.h"
+#include "../../core/floor/text.h"
 #include "deadline.h"
 #include "shim.h"
 
-/* Will a signal of the program's, pending now, be delivered when the handler returns, and end a system call? */
-static int program_signal_waits(const ucontext_t *frame, int *ret_restarts)
+/* Will a signal of the program's, pending now, be delivered to this thread when the handler returns, and end its system
+ * call? One that waits for the process ends that of one thread only, see waiting_claim(). With `restarts` the kernel has set
+ * the call to be made again, and a handler with SA_RESTART leaves it so. */
+static int program_signal_ends(const ucontext_t *frame, int restarts)
 {
-    uint64_t pending = 0, mask;
+    uint64_t pending = stop_pending(), mask;
 
-    SYS_CALL(rt_sigpending, &pending, SYS_SIGSET_BYTES, 0, 0, 0, 0);
     __builtin_memcpy(&mask, &frame->uc_sigmask, sizeof mask);
     pending &= ~mask & ~SYS_SIGNAL_BIT(STOP_SIGNAL);
-    *ret_restarts = 1;
     for (int number = 1; number <= AGENT_SIGNALS; number++) {
         struct agent_action action;
         if (!(pending & SYS_SIGNAL_BIT(number)) || sys_rt_sigaction(number, NULL, &action))
@@ -27,8 +28,10 @@ static int program_signal_waits(const ucontext_t *frame, int *ret_restarts)
         if (action.handler == (uint64_t)SIG_DFL || action.handler == (uint64_t)SIG_IGN ||
             (number == (int)shim.trigger_signal && !shim.trigger_owned))
             continue;
-        *ret_restarts = !!(action.flags & SA_RESTART);
-        return 1;
+        if (restarts && action.flags & SA_RESTART)
+            return 0;
+        if (waiting_claim(number))
+            return 1;
     }
     return 0;
 }
@@ -119,32 +122,48 @@ static int32_t number_before(uint64_t rip)
 void resume_settle(ucontext_t *frame)
 {
     greg_t *registers = frame->uc_mcontext.gregs;
-    int restarts;
 
     if (registers[REG_R11] != registers[REG_EFL])
         return; /* not fresh from a system call */
     if (registers[REG_RCX] == registers[REG_RIP] && registers[REG_RAX] == -EINTR) {
         int32_t number = number_before((uint64_t)registers[REG_RIP]);
-        if (number < 0 || program_signal_waits(frame, &restarts))
+        if (number < 0 || program_signal_ends(frame, 0))
             return;
         registers[REG_RAX] = number;
         registers[REG_RIP] -= 2;
         deadline_apply(frame, number);
     } else if (registers[REG_RCX] == registers[REG_RIP] + 2 && registers[REG_RAX] >= 0 &&
                may_end(registers[REG_RAX]) &&
-               is_system_call((uint64_t)registers[REG_RIP]) && program_signal_waits(frame, &restarts) && !restarts) {
+               is_system_call((uint64_t)registers[REG_RIP]) && program_signal_ends(frame, 1)) {
         registers[REG_RAX] = -EINTR;
         registers[REG_RIP] += 2;
     }
 }
 
-/* The thread of slot 0 makes page and timer again, the others wait for it. The arena of the last stage goes when
+void resume_die(const char *what, long error)
+{
+    char line[160];
+    size_t at = text_add(line, sizeof line, 0, "stasis: restart failed: ");
+
+    at = text_add(line, sizeof line, at, what);
+    at = text_add(line, sizeof line, at, ", error ");
+    at = text_add_number(line, sizeof line, at, (uint64_t)-error);
+    at = text_add(line, sizeof line, at, "\n");
+    sys_write(2, line, at);
+    sys_exit_group(EXIT_INTERNAL);
+}
+
+/* The main thread makes the program's timers, and each thread queues the signals that waited for it; all signals are
+ * blocked. The thread of slot 0 makes page and timer again, the others wait for it. The arena of the last stage goes when
  * every thread has left it. */
 void resume_after_restart(int leader)
 {
-    uint32_t count = __atomic_add_fetch(&shim.awake, 1, __ATOMIC_SEQ_CST);
-    uint32_t here = (uint32_t)shim.note.restarts, gate;
+    uint32_t count, here = (uint32_t)shim.note.restarts, gate;
 
+    if (sys_gettid() == sys_getpid())
+        timers_make(&shim.note);
+    waiting_queue(&shim.note);
+    count = __atomic_add_fetch(&shim.awake, 1, __ATOMIC_SEQ_CST);
     sys_futex(&shim.awake, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
     if (leader) {
         while (count < shim.note.threads) {
@@ -153,6 +172,7 @@ void resume_after_restart(int leader)
         }
         sys_munmap((void *)shim.note.arena_start, shim.note.arena_length);
         shim.awake = 0;
+        cpu_clocks_go_on();
         for (int i = 0; i < MAX_HELPERS; i++)
             shim.helpers[i] = 0;
         shim.starting = shim.remaking = 0;

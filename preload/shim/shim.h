@@ -16,6 +16,14 @@
 
 enum { MAX_HELPERS = 8 };
 
+/* The clocks of linux/posix-timers.h, and the fields of struct rusage, which is all 8-byte words: its two times in
+ * microseconds, the others as they are. */
+enum { CPU_CLOCKS = 3, USAGE_WORDS = 16, USAGE_LARGEST = 2 /* ru_maxrss is no count */ };
+struct cpu_times {
+    int64_t clocks[CPU_CLOCKS];    /* nanoseconds */
+    int64_t usage[USAGE_WORDS];
+};
+
 struct shim {
     struct agent_page *page;       /* NULL: none, nobody has asked for it yet */
     struct agent_page *old_page;   /* the one before, whose file was deleted */
@@ -42,6 +50,7 @@ struct shim {
     struct sigaction shown_stop;   /* what the program believes to have set for the stop and trigger signals */
     struct sigaction shown_trigger;
     uint64_t stderr_device, stderr_inode;
+    struct agent_action libc_action; /* of LIBC_SIGNAL, which is ours during a stop */
     uint32_t stderr_held;          /* as of the last stop */
     uint32_t leaving;              /* 1: the program is ending, no page is made any more */
     uint32_t remaking;             /* 1: a thread makes the page again */
@@ -50,6 +59,9 @@ struct shim {
     struct restart_note note;
     uint32_t awake;                /* threads that are back in our code after a restart */
     uint32_t gate;                 /* note.restarts of the restart whose work is done */
+    struct cpu_times cpu_process;  /* as of the last stop */
+    struct cpu_times cpu_children;
+    int64_t cpu_ticks;             /* what times() returned then */
     uint8_t draft[2 * PAGE_BYTES] __attribute__((aligned(8))); /* what a page's file begins with */
 };
 extern struct shim shim;
@@ -104,7 +116,30 @@ void saver_start(void);
 /* resume.c (island) */
 void resume_settle(ucontext_t *frame);   /* an interrupted system call goes on as if nothing had happened */
 void resume_after_restart(int leader);
+__attribute__((noreturn)) void resume_die(const char *what, long error); /* after a restart: there is no way back */
 int resume_fetch(uint64_t address, void *to, unsigned long length); /* own memory that may not be there: 1 when it was */
+
+/* timers.c (island) */
+void timers_note(struct agent_page *page);
+void timers_note_signal(struct agent_page *page, const siginfo_t *info);
+void timers_make(const struct restart_note *note);
+
+/* waiting.c (island) */
+long waiting_collect(struct agent_page *page); /* of the calling thread, and, in the main thread, of the process */
+void waiting_queue(const struct restart_note *note);
+long waiting_put(uint32_t tid, siginfo_t *info);
+int waiting_claim(int number);
+
+/* cpu_clocks.c (island): CPU time goes on over a restart. */
+void cpu_clocks_note(void);                            /* the process's, into shim */
+void cpu_clocks_note_thread(struct cpu_times *ret_times); /* the calling thread's, as the program sees them */
+void cpu_clocks_go_on_thread(const struct cpu_times *times);
+void cpu_clocks_go_on(void);
+void cpu_clocks_forget(void);                          /* in a fork child, whose clocks begin at 0 */
+extern uint32_t cpu_clocks_moved;                      /* restarts; 0: the kernel's clocks are the program's */
+int64_t cpu_clocks_offset(int clock);                  /* nanoseconds that the program is ahead on this clock, which may be any */
+const struct cpu_times *cpu_clocks_ahead(int who);     /* of RUSAGE_SELF, _CHILDREN or _THREAD */
+int64_t cpu_clocks_ticks_ahead(void);
 
 /* next.c: the libc function that a wrapper stands before */
 void *next_symbol(const char *name);

@@ -125,11 +125,29 @@ static void describe_thread(struct agent_thread *thread, ucontext_t *frame, stru
     __atomic_store_n(&thread->tid, (uint32_t)sys_gettid(), __ATOMIC_RELEASE);
 }
 
+/* Threads that libc makes for itself (for timers with SIGEV_THREAD) block all but its own signal. While the first thread is
+ * parked, that one stops them. Only where libc has a handler: it passes over what comes when it is in its place again. */
+static void take_libc_signal(struct agent_page *page)
+{
+    sys_rt_sigaction(LIBC_SIGNAL, NULL, &shim.libc_action);
+    if (shim.libc_action.handler == (uint64_t)SIG_DFL || shim.libc_action.handler == (uint64_t)SIG_IGN)
+        return;
+    stop_set_handler(LIBC_SIGNAL);
+    __atomic_store_n(&page->libc_signal, 1, __ATOMIC_SEQ_CST);
+}
+
+static void return_libc_signal(struct agent_page *page)
+{
+    if (__atomic_exchange_n(&page->libc_signal, 0, __ATOMIC_SEQ_CST))
+        sys_rt_sigaction(LIBC_SIGNAL, &shim.libc_action, NULL);
+}
+
 /* Not until the frame is settled may anything else happen in this thread: all signals are blocked here. Returns 1 in
  * the life after a restart. */
 static int park_in_slot(struct agent_page *page, uint64_t token, ucontext_t *frame)
 {
     struct context context;
+    struct cpu_times times; /* on the stack, which the image carries */
     uint32_t release = __atomic_load_n(&page->release, __ATOMIC_SEQ_CST);
     uint32_t slot;
 
@@ -138,15 +156,19 @@ static int park_in_slot(struct agent_page *page, uint64_t token, ucontext_t *fra
     slot = __atomic_fetch_add(&page->parked, 1, __ATOMIC_SEQ_CST);
     if (slot >= page->thread_room)
         return 0; /* writing there could mean SIGBUS, with tmpfs full; the saver sees that `parked` is too large */
+    cpu_clocks_note_thread(&times);
     if (context_save(&context)) {
+        cpu_clocks_go_on_thread(&times);
         resume_after_restart(slot == 0);
         return 1;
     }
     describe_thread(&page->threads[slot], frame, &context);
     sys_futex(&page->parked, FUTEX_WAKE, 1, NULL); /* the saver waits there for the next one */
-    if (slot == 0)
+    if (slot == 0) {
+        take_libc_signal(page);
         orders_obey(page, token);
-    else
+        return_libc_signal(page);
+    } else
         orders_wait(page, token, release);
     return 0;
 }
@@ -180,6 +202,18 @@ static void stop_signal(int number, siginfo_t *info, void *frame)
     resume_settle(frame);
 }
 
+static void libc_signal(int number, siginfo_t *info, void *frame)
+{
+    struct agent_page *page = shim.page;
+    uint64_t value = (uint64_t)info->si_value.sival_ptr;
+
+    if (info->si_code == SI_QUEUE && value >= VALUE_FIRST_TOKEN && page && (uint32_t)sys_getpid() == shim.pid) {
+        park(page, value, frame);
+        resume_settle(frame);
+    } else
+        ((void (*)(int, siginfo_t *, void *))shim.libc_action.handler)(number, info, frame);
+}
+
 static void trigger_signal(int number, siginfo_t *info, void *frame)
 {
     (void)number, (void)info;
@@ -192,7 +226,7 @@ static void trigger_signal(int number, siginfo_t *info, void *frame)
 void stop_set_handler(int number)
 {
     struct agent_action action = {
-        .handler = (uint64_t)(number == STOP_SIGNAL ? stop_signal : trigger_signal),
+        .handler = (uint64_t)(number == STOP_SIGNAL ? stop_signal : number == LIBC_SIGNAL ? libc_signal : trigger_signal),
         .flags = SA_SIGINFO | SA_RESTART | SA_ONSTACK | 0x04000000 /* SA_RESTORER */,
         .restorer = (uint64_t)context_signal_return,
         .mask = ~UINT64_C(0),

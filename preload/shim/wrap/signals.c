@@ -3,6 +3,7 @@
  * until the program wants it for itself. Each wrapper only cleans its arguments and calls libc. */
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
@@ -45,6 +46,7 @@ WRAP_MASK(int, __ppoll_chk,
 WRAP_MASK(int, pselect,
           (int count, fd_set *read, fd_set *write, fd_set *except, const struct timespec *timeout, const sigset_t *mask),
           mask, (count, read, write, except, timeout, mask))
+WRAP_MASK(int, pthread_attr_setsigmask_np, (pthread_attr_t * attributes, const sigset_t *mask), mask, (attributes, mask))
 /* These three are timed waits too: see sleeps.c. */
 #define WRAP_TIMED_MASK(name, parameters, mask, is_timed, time, arguments) \
     NEXT_OF(name);                                                        \
@@ -145,9 +147,11 @@ static int is_special(int number)
         return NEXT(name)(number, handler);                    \
     }
 
+extern sighandler_t bsd_signal(int number, sighandler_t handler); /* whose declaration new headers lack */
 extern sighandler_t __sysv_signal(int number, sighandler_t handler);
 
 WRAP_SIGNAL(signal, SA_RESTART)
 WRAP_SIGNAL(ssignal, SA_RESTART)
+WRAP_SIGNAL(bsd_signal, SA_RESTART)
 WRAP_SIGNAL(sysv_signal, (int)(SA_RESETHAND | SA_NODEFER))
 WRAP_SIGNAL(__sysv_signal, (int)(SA_RESETHAND | SA_NODEFER))

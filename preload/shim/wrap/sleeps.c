@@ -9,6 +9,7 @@
 
 #include "../deadline.h"
 #include "../shim.h"
+#include "cpu_clocks.h"
 
 #define WRAP_SLEEP(result, name, parameters, is_timed, time, arguments) \
     NEXT_OF(name);                                                      \
@@ -31,8 +32,31 @@ static int is_of_the_wall(clockid_t clock)
 }
 
 WRAP_SLEEP(int, nanosleep, (const struct timespec *time, struct timespec *left), time, deadline_nanoseconds(time), (time, left))
-WRAP_SLEEP(int, clock_nanosleep, (clockid_t clock, int flags, const struct timespec *time, struct timespec *left),
-           time && !(flags & TIMER_ABSTIME) && is_of_the_wall(clock), deadline_nanoseconds(time), (clock, flags, time, left))
+NEXT_OF(clock_nanosleep);
+
+EXPORTED int clock_nanosleep(clockid_t clock, int flags, const struct timespec *time, struct timespec *left)
+{
+    struct deadline deadline;
+    struct timespec kernel;
+    uint32_t life;
+    int got;
+
+    if (!time || flags & TIMER_ABSTIME || !is_of_the_wall(clock)) {
+        if (!time || !(flags & TIMER_ABSTIME) || is_of_the_wall(clock))
+            return NEXT(clock_nanosleep)(clock, flags, time, left);
+        do {
+            life = cpu_clocks_moved;
+            kernel = life ? cpu_clocks_to_kernel(clock, time) : *time;
+            got = NEXT(clock_nanosleep)(clock, flags, &kernel, left);
+        } while (!got && life != *(volatile uint32_t *)&cpu_clocks_moved);
+        return got;
+    }
+    deadline_begin(&deadline, deadline_nanoseconds(time));
+    got = NEXT(clock_nanosleep)(clock, flags, time, left);
+    deadline_end(&deadline);
+    return got;
+}
+
 WRAP_SLEEP(int, usleep, (useconds_t time), time, time * INT64_C(1000), (time))
 WRAP_SLEEP(unsigned, sleep, (unsigned time), time, time * INT64_C(1000000000), (time))
 WRAP_SLEEP(int, poll, (struct pollfd * fds, nfds_t count, int time), time > 0, time * INT64_C(1000000), (fds, count, time))

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT */
+/* What only the program can tell of its timers and of the signals that wait for it: which there are is read here, and then
+ * it is asked. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "saver.h"
+
+/* Memory of the page that is not always there: now it can be refused. */
+static int make_room(struct step *step, size_t from, size_t length)
+{
+    if (fallocate(step->page_descriptor, 0, (off_t)from, (off_t)length))
+        return fail(step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe timers and signals: %s", strerror(errno));
+    return 0;
+}
+
+int signals_list_timers(struct step *step)
+{
+    static struct agent_timer timers[AGENT_MAX_TIMERS];
+    uint32_t count;
+    int error = timers_list(&step->saving, timers, &count), status;
+
+    if (error)
+        return fail_with(step, error, "the program's timers cannot be read");
+    status = make_room(step, offsetof(struct agent_page, timer_count),
+                       offsetof(struct agent_page, timers) - offsetof(struct agent_page, timer_count) + count * sizeof *timers);
+    if (status)
+        return status;
+    memcpy(step->page->timers, timers, count * sizeof *timers);
+    step->page->timer_count = count;
+    return 0;
+}
+
+static uint64_t mask_of(const char *status, const char *key)
+{
+    const char *text = status_field(status, key);
+    return text ? strtoull(text, NULL, 16) : 0;
+}
+
+/* The stop signal, and the trigger while nobody but us wants it. */
+static uint64_t ours(const struct agent_page *page)
+{
+    uint64_t trigger = page->trigger_owned ? 0 : UINT64_C(1) << (page->trigger_signal - 1);
+    return UINT64_C(1) << (STOP_SIGNAL - 1) | trigger;
+}
+
+/* Room for all that this user has waiting anywhere, and for some that may come. To be taken out and put back again, they must
+ * find room in the kernel's queue, too. */
+static int make_waiting_room(struct step *step, const char *status)
+{
+    const char *queue = status_field(status, "SigQ");
+    uint64_t used = 0, most = 0;
+
+    if (!queue || sscanf(queue, "%" SCNu64 "/%" SCNu64, &used, &most) != 2 || used > AGENT_MAX_WAITING - AGENT_MAX_WAITING / 8)
+        return fail_with(step, refuse(&step->saving, "R-PENDING-SIGNAL", "%" PRIu64 " signals and timers of this user are waiting",
+                                      used), "signals");
+    step->page->waiting_room = (uint32_t)used + AGENT_MAX_WAITING / 8;
+    return make_room(step, offsetof(struct agent_page, waiting), step->page->waiting_room * sizeof *step->page->waiting);
+}
+
+static int ask_thread(struct step *step, uint32_t tid, const char *status)
+{
+    int error;
+
+    if (!step->page->waiting_room && (error = make_waiting_room(step, status)))
+        return error;
+    step->page->waiting_tid = tid;
+    error = stop_order(step, ORDER_WAITING);
+    if (error == -E2BIG)
+        error = refuse(&step->saving, "R-PENDING-SIGNAL", "signals come faster than they can be counted");
+    return error ? fail_with(step, error, "the signals that wait") : 0;
+}
+
+int signals_collect(struct step *step)
+{
+    const struct agent_page *page = step->page;
+    int status = 0;
+
+    step->page->waiting_count = step->page->waiting_room = 0;
+    for (uint32_t i = 0; !status && i < step->saving.thread_count; i++) {
+        uint32_t tid = page->threads[i].tid;
+        char path[64];
+        snprintf(path, sizeof path, "task/%u/status", tid);
+        char *text = proc_read(step->saving.pid, path, NULL);
+        uint64_t waits = text ? mask_of(text, "SigPnd") : 0;
+        if (text && tid == page->pid)
+            waits |= mask_of(text, "ShdPnd"); /* of the process: its main thread sees to it */
+        if (!text)
+            status = fail_with(step, -errno, "the signals that wait");
+        else if (waits & ~ours(page))
+            status = ask_thread(step, tid, text);
+        free(text);
+    }
+    step->saving.waiting_count = page->waiting_count;
+    return status;
+}
