@@ -64,6 +64,16 @@ static inline long ticks_wanted(int count, char **arguments, int index, double o
     return (long)(seconds * GUEST_TICKS_PER_SECOND);
 }
 
+/* 1 when the test has made <GUEST_READY>.finish: for guests that go on until they are told. */
+static inline int finish_wanted(void)
+{
+    const char *name = getenv("GUEST_READY");
+    char path[4096];
+
+    snprintf(path, sizeof path, "%s.finish", name ? name : "");
+    return !access(path, F_OK);
+}
+
 /* Sleeps to the end of a tick, whoever interrupts. */
 static inline void tick_sleep(void)
 {
