@@ -4,30 +4,11 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../floor/text.h"
 #include "memory_format.h"
-
-/* linux/fs.h from 6.7 on; the numbers are ABI (Documentation/admin-guide/mm/pagemap.rst). */
-struct scan_region {
-    uint64_t start, end, categories;
-};
-struct scan_arguments {
-    uint64_t size, flags, start, end, walk_end, vector, vector_length, max_pages;
-    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
-};
-enum { SCAN_FILE = 4, SCAN_PRESENT = 8, SCAN_SWAPPED = 16, SCAN_ZERO = 32 };
-#define PAGEMAP_SCAN_CALL _IOWR('f', 16, struct scan_arguments)
-/* bits of a /proc/PID/pagemap entry */
-#define PAGEMAP_PRESENT (UINT64_C(1) << 63)
-#define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
-#define PAGEMAP_FILE    (UINT64_C(1) << 61)
-
-enum { SCAN_REGIONS = 4096, PAGEMAP_ENTRIES = 8192 };
-#define PAGEMAP_READ_LIMIT (UINT64_C(1) << 40)
 
 static int is_named(const struct mapping *mapping, const char *start)
 {
@@ -40,7 +21,7 @@ static int is_vdso_part(const struct mapping *mapping)
 }
 
 /* Not the program's own: the agent page, and what the kernel maps for everybody. */
-static int is_foreign(const struct saving *saving, const struct mapping *mapping)
+int memory_is_foreign(const struct saving *saving, const struct mapping *mapping)
 {
     return is_named(mapping, "[vsyscall]") || is_vdso_part(mapping) ||
            (mapping->inode == saving->page_inode && mapping->device == saving->page_device) ||
@@ -108,7 +89,7 @@ int memory_mark_copies(struct saving *saving, const struct mappings *twin, struc
     page->range_count = 0;
     for (size_t i = 0; i < saving->mappings.count; i++) {
         struct mapping *mapping = &saving->mappings.items[i];
-        if (is_foreign(saving, mapping))
+        if (memory_is_foreign(saving, mapping))
             continue;
         int error = refuse_mapping(saving, mapping);
         if (error)
@@ -129,7 +110,7 @@ int memory_mark_copies(struct saving *saving, const struct mappings *twin, struc
     return 0;
 }
 
-static uint32_t type_of(const struct mapping *mapping)
+uint32_t memory_type_of(const struct mapping *mapping)
 {
     if (is_vdso_part(mapping))
         return MAPPING_VDSO;
@@ -186,7 +167,7 @@ static int add_mapping(struct saving *saving, const struct mapping *mapping, str
         .end = mapping->end,
         .offset = mapping->offset,
         .object = mapping->inode,
-        .type = type_of(mapping),
+        .type = memory_type_of(mapping),
         .protection = (uint32_t)(mapping->readable * PROT_READ | mapping->writable * PROT_WRITE |
                                  mapping->executable * PROT_EXEC),
         .flags = mapping->flags,
@@ -259,7 +240,7 @@ static int memory_save(struct saving *saving, const struct descriptor *none)
         error = add_vdso(saving, &record, &vdso);
     for (size_t i = 0; !error && i < saving->mappings.count; i++) {
         const struct mapping *mapping = &saving->mappings.items[i];
-        if (is_foreign(saving, mapping) && !is_vdso_part(mapping))
+        if (memory_is_foreign(saving, mapping) && !is_vdso_part(mapping))
             continue;
         error = add_mapping(saving, mapping, &files, &mappings);
         record.mapping_count++;
@@ -278,121 +259,6 @@ static int memory_save(struct saving *saving, const struct descriptor *none)
     buffer_free(&mappings);
     buffer_free(&payload);
     free(files.names);
-    return error;
-}
-
-struct ranges {
-    struct page_range *items;
-    size_t count, room;
-};
-
-static int add_range(struct ranges *ranges, struct page_range range)
-{
-    struct page_range *last = ranges->count ? &ranges->items[ranges->count - 1] : NULL;
-
-    if (last && !range.copied && !last->copied && last->end == range.start && last->keep_zeros == range.keep_zeros && last->may_end == range.may_end &&
-        last->offset == range.offset) {
-        last->end = range.end;
-        return 0;
-    }
-    if (ranges->count == ranges->room) {
-        size_t room = ranges->room ? ranges->room * 2 : 1024;
-        struct page_range *items = realloc(ranges->items, room * sizeof *items);
-        if (!items)
-            return -ENOMEM;
-        ranges->items = items;
-        ranges->room = room;
-    }
-    ranges->items[ranges->count++] = range;
-    return 0;
-}
-
-/* `offset` of a range that is not copied is its mapping's start: runs never cross mappings. */
-static int scan_fast(struct saving *saving, const struct mapping *mapping, int changed_only, struct ranges *ranges)
-{
-    struct scan_region regions[SCAN_REGIONS];
-    struct scan_arguments scan = {
-        .size = sizeof scan,
-        .start = mapping->start,
-        .end = mapping->end,
-        .vector = (uint64_t)regions,
-        .vector_length = SCAN_REGIONS,
-        .category_inverted = changed_only ? SCAN_FILE : SCAN_ZERO,
-        .category_mask = changed_only ? SCAN_FILE : SCAN_ZERO,
-        .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
-        .return_mask = SCAN_PRESENT | SCAN_SWAPPED,
-    };
-
-    while (scan.start < mapping->end) {
-        int count = ioctl(saving->pagemap, PAGEMAP_SCAN_CALL, &scan);
-        if (count < 0)
-            return -errno;
-        for (int i = 0; i < count; i++) {
-            int error = add_range(ranges, (struct page_range){ .start = regions[i].start, .end = regions[i].end,
-                                                               .keep_zeros = changed_only, .offset = mapping->start });
-            if (error)
-                return error;
-        }
-        if (scan.walk_end <= scan.start)
-            return -EIO;
-        scan.start = scan.walk_end;
-    }
-    return 0;
-}
-
-/* The rung below: the pagemap file itself, eight bytes a page. */
-static int scan_slowly(struct saving *saving, const struct mapping *mapping, int changed_only, struct ranges *ranges)
-{
-    static uint64_t entries[PAGEMAP_ENTRIES];
-
-    if (mapping->end - mapping->start > PAGEMAP_READ_LIMIT)
-        return refuse(saving, "R-PAGEMAP-SCAN", "a mapping of over 1 TB needs a kernel with PAGEMAP_SCAN (6.7)");
-    for (uint64_t at = mapping->start; at < mapping->end;) {
-        ssize_t got = pread(saving->pagemap, entries, sizeof entries, (off_t)(at / PAGE_BYTES * 8));
-        if (got <= 0)
-            return got ? -errno : -EIO;
-        for (ssize_t i = 0; i < got / 8 && at < mapping->end; i++, at += PAGE_BYTES) {
-            if (!(entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) || (changed_only && entries[i] & PAGEMAP_FILE))
-                continue;
-            int error = add_range(ranges, (struct page_range){ .start = at, .end = at + PAGE_BYTES,
-                                                               .keep_zeros = changed_only, .offset = mapping->start });
-            if (error)
-                return error;
-        }
-    }
-    return 0;
-}
-
-static int mapping_ranges(struct saving *saving, const struct mapping *mapping, struct ranges *ranges)
-{
-    uint32_t type = type_of(mapping);
-    int error = -ENOTTY;
-
-    if (mapping->copied)
-        return add_range(ranges, (struct page_range){ .start = mapping->start, .end = mapping->end, .copied = 1,
-                                                      .keep_zeros = type == MAPPING_FILE, .offset = mapping->copy_offset });
-    if (type == MAPPING_SHARED_ANONYMOUS || (type == MAPPING_ANONYMOUS && mapping->inode))
-        return add_range(ranges, (struct page_range){ .start = mapping->start, .end = mapping->end, .may_end = 1,
-                                                      .offset = mapping->start });
-    if (type != MAPPING_ANONYMOUS && type != MAPPING_FILE)
-        return 0;
-    if (!text_list_holds(saving->test_fail, "pagemap_scan"))
-        error = scan_fast(saving, mapping, type == MAPPING_FILE, ranges);
-    if (error == -ENOTTY || error == -ENOSYS)
-        error = scan_slowly(saving, mapping, type == MAPPING_FILE, ranges);
-    return error;
-}
-
-int memory_page_ranges(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count)
-{
-    struct ranges ranges = { 0 };
-    int error = 0;
-
-    for (size_t i = 0; !error && i < saving->mappings.count; i++)
-        if (!is_foreign(saving, &saving->mappings.items[i]))
-            error = mapping_ranges(saving, &saving->mappings.items[i], &ranges);
-    *ret_ranges = ranges.items;
-    *ret_count = ranges.count;
     return error;
 }
 

@@ -32,6 +32,10 @@ struct mapping_record {
     int32_t file;         /* -1: none */
 };
 
+/* memory.c: not the program's own, and what a mapping is (enum mapping_type) */
+int memory_is_foreign(const struct saving *saving, const struct mapping *mapping);
+uint32_t memory_type_of(const struct mapping *mapping);
+
 /* memory_restore.c */
 int memory_check(struct restoring *restoring, struct reader *reader);
 int memory_open(struct restoring *restoring, struct reader *reader);
