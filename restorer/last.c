@@ -12,6 +12,7 @@
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "../core/floor/arch/x86_64/context.h"
@@ -77,6 +78,37 @@ static void unmap_rest(const struct last_plan *plan)
     unmap(keep[!lower].end, ADDRESS_END);
 }
 
+/* Locked memory is filled by that; without rights it cannot be, and is locked all the same: so only a refusal counts. */
+static void lock(const struct last_operation *operation)
+{
+    long error = operation->advice_flags & MAPPING_LOCKED_ON_FAULT
+                     ? SYS_CALL(mlock2, operation->to, operation->length, 1 /* MLOCK_ONFAULT */, 0, 0, 0)
+                     : SYS_CALL(mlock, operation->to, operation->length, 0, 0, 0, 0);
+    if (error == -EPERM)
+        die("lock memory", error);
+}
+
+static void finish(const struct last_operation *operation)
+{
+    if (operation->name)
+        sys_prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, operation->to, operation->length, operation->name);
+    if (operation->advice_flags & MAPPING_LOCKED)
+        lock(operation);
+}
+
+/* Without droppable memory, such a mapping is one of zeros that are wiped on fork. */
+static void map_fresh(const struct last_operation *operation)
+{
+    int flags = (int)operation->map_flags | MAP_FIXED_NOREPLACE, protection = (int)operation->protection;
+    void *got = sys_mmap((void *)operation->to, operation->length, protection, flags, -1, 0);
+
+    if ((long)got == -EINVAL && operation->advice_flags & MAPPING_DROPPABLE)
+        got = sys_mmap((void *)operation->to, operation->length, protection,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
+    if (got != (void *)operation->to)
+        die("map memory", (long)got);
+}
+
 static void advise(const struct last_operation *operation)
 {
     for (int i = 0; i < MAPPING_ADVICES; i++)
@@ -87,25 +119,35 @@ static void advise(const struct last_operation *operation)
 /* 3. The image's mappings to their places. */
 static void do_operation(const struct last_operation *operation)
 {
-    void *got;
-
     switch (operation->kind) {
     case LAST_MOVE:
         move(operation->from, operation->length, operation->length, operation->to, "move memory");
+        finish(operation);
+        return;
+    case LAST_FILL:
+        memcpy((void *)operation->to, (const void *)operation->from, operation->length);
+        return;
+    case LAST_DISCARD:
+        sys_madvise((void *)operation->to, operation->length, MADV_DONTNEED);
+        return;
+    case LAST_PROTECT:
+        must(SYS_CALL(mprotect, operation->to, operation->length, operation->protection, 0, 0, 0), "protect");
+        return;
+    case LAST_GUARD:
+        must(sys_madvise((void *)operation->to, operation->length, MAPPING_ADVICE_GUARD_INSTALL), "guard page");
+        return;
+    case LAST_SEAL:
+        must(sys_call6(SYS_MSEAL, (long)operation->to, (long)operation->length, 0, 0, 0, 0), "seal");
         return;
     case LAST_DUPLICATE:
         move(operation->from, 0, operation->length, operation->to, "map shared memory");
         must(SYS_CALL(mprotect, operation->to, operation->length, operation->protection, 0, 0, 0), "protect");
         break;
     default:
-        got = sys_mmap((void *)operation->to, operation->length, (int)operation->protection,
-                       (int)operation->map_flags | MAP_FIXED_NOREPLACE, -1, 0);
-        if (got != (void *)operation->to)
-            die("map memory", (long)got);
+        map_fresh(operation);
     }
     advise(operation);
-    if (operation->advice_flags & MAPPING_LOCKED)
-        SYS_CALL(mlock, operation->to, operation->length, 0, 0, 0, 0);
+    finish(operation);
 }
 
 /* 4. vdso back, where the program knows it to be. */
@@ -124,6 +166,10 @@ static void set_process(struct last_plan *plan)
 {
     must(sys_prctl(PR_SET_MM, PR_SET_MM_MAP, (uint64_t)&plan->mm, sizeof plan->mm, 0), "PR_SET_MM_MAP");
     sys_close((int)plan->mm.exe_fd);
+    if (plan->lock_future)
+        must(SYS_CALL(mlockall, plan->lock_future, 0, 0, 0, 0, 0), "lock memory to come");
+    if (plan->thp_disabled) /* from 6.18 on there are flags beside the 1 */
+        sys_prctl(PR_SET_THP_DISABLE, 1, plan->thp_disabled & ~1U, 0, 0);
     for (int i = 0; i < AGENT_SIGNALS; i++)
         if (i + 1 != SIGKILL && i + 1 != SIGSTOP)
             must(sys_rt_sigaction(i + 1, &plan->actions[i], NULL), "signal action");
@@ -250,6 +296,8 @@ void last_stage(struct last_plan *plan)
     sys_prctl(PR_SET_KEEPCAPS, plan->keep_capabilities, 0, 0, 0);
     sys_prctl(PR_SET_CHILD_SUBREAPER, plan->subreaper, 0, 0, 0);
     sys_prctl(PR_SET_PDEATHSIG, plan->parent_death, 0, 0, 0);
+    if (plan->no_exec_gain)
+        must(sys_prctl(65 /* PR_SET_MDWE, 6.3 */, plan->no_exec_gain, 0, 0, 0), "PR_SET_MDWE");
     if (plan->dumpable < 2)
         sys_prctl(PR_SET_DUMPABLE, plan->dumpable, 0, 0, 0);
     go(plan, first);

@@ -139,6 +139,8 @@ struct restart_note {
     uint64_t waiting;      /* the same of struct agent_waiting, in the order in which they were sent */
     uint64_t waiting_count;
     uint64_t ids_by_request; /* 1: timer_create(2) gives the id that is asked for (PR_TIMER_CREATE_RESTORE_IDS) */
+    uint64_t vdso_start;   /* of this kernel's vDSO and its data; 0: none */
+    uint64_t vdso_end;
 };
 
 struct agent_page {
@@ -191,6 +193,10 @@ struct agent_page {
     uint32_t keep_capabilities; /* PR_GET_KEEPCAPS */
     uint32_t subreaper;         /* PR_GET_CHILD_SUBREAPER */
     uint32_t parent_death;      /* PR_GET_PDEATHSIG */
+    uint32_t lock_future;       /* MCL_ flags of mlockall(2) for mappings to come */
+    uint32_t thp_disabled;      /* PR_GET_THP_DISABLE */
+    uint32_t no_exec_gain;      /* PR_GET_MDWE */
+    uint32_t first_key;         /* the lowest protection key that is free (pkeys(7)); 0: the CPU has none, or none is free */
     struct agent_action actions[AGENT_SIGNALS]; /* of signal index + 1 */
 
     char directory[MAX_PATH];                   /* of the images; absolute */

@@ -21,6 +21,8 @@ struct mapping {
     int readable, writable, executable, shared;
     char *name;           /* as maps says it; "" for anonymous ones */
     uint32_t flags;       /* enum mapping_flag, from smaps */
+    uint32_t key;         /* protection key: pkeys(7), from smaps */
+    uint32_t type;        /* enum mapping_type, by memory_save */
     int copied;           /* 1: its bytes are in saving.copies, at copy_offset */
     uint64_t copy_offset;
 };

@@ -14,6 +14,11 @@ enum last_operation_kind {
     LAST_MAP = 1,    /* a fresh private anonymous mapping at `to` */
     LAST_MOVE,       /* mremap from `from` to `to` */
     LAST_DUPLICATE,  /* a second mapping of shared memory: mremap with old size 0 */
+    LAST_FILL,       /* copy `from` the staging area */
+    LAST_DISCARD,    /* of the staging area, copied by now: its memory is given back */
+    LAST_PROTECT,
+    LAST_GUARD,      /* MADV_GUARD_INSTALL */
+    LAST_SEAL,       /* mseal(2) */
 };
 
 struct last_operation {
@@ -22,6 +27,7 @@ struct last_operation {
     uint32_t map_flags;    /* MAP_ flags for LAST_MAP */
     uint32_t advice_flags; /* enum mapping_flag: madvise and mlock to be repeated */
     uint64_t from, to, length;
+    uint64_t name;         /* text for PR_SET_VMA_ANON_NAME, in the staging area; 0: none */
 };
 
 struct last_range {
@@ -60,6 +66,7 @@ struct last_plan {
     uint32_t dumpable;
     uint32_t no_new_privileges;
     uint32_t keep_capabilities, subreaper, parent_death;
+    uint32_t lock_future, thp_disabled, no_exec_gain; /* as in struct memory_record */
     struct last_thread *threads;     /* the main thread (tid == pid) first */
     uint64_t stacks;                 /* LAST_STACK_BYTES for each thread */
     uint64_t note_address;           /* of struct restart_note in the program */

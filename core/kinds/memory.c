@@ -9,6 +9,7 @@
 
 #include "../floor/text.h"
 #include "memory_format.h"
+#include "vdso.h"
 
 static int is_named(const struct mapping *mapping, const char *start)
 {
@@ -31,6 +32,11 @@ int memory_is_foreign(const struct saving *saving, const struct mapping *mapping
 static int is_shared_anonymous(const struct mapping *mapping)
 {
     return mapping->shared && is_named(mapping, "/dev/zero");
+}
+
+int memory_is_of_file(const struct mapping *mapping)
+{
+    return mapping->inode && !is_named(mapping, "/dev/zero");
 }
 
 /* Is the mapped file still the one at that path? Some file systems (btrfs, overlay) give maps another device number
@@ -110,22 +116,18 @@ int memory_mark_copies(struct saving *saving, const struct mappings *twin, struc
     return 0;
 }
 
-uint32_t memory_type_of(const struct mapping *mapping)
-{
-    if (is_vdso_part(mapping))
-        return MAPPING_VDSO;
-    if (is_shared_anonymous(mapping))
-        return MAPPING_SHARED_ANONYMOUS;
-    if (mapping->shared)
-        return MAPPING_SHARED_FILE;
-    return mapping->inode && file_is_there(mapping) ? MAPPING_FILE : MAPPING_ANONYMOUS;
-}
+/* Files are listed once each, those with code in them by their content. One that is no more at its path is remembered as
+ * well: all that is mapped of it is stored. */
+struct file {
+    const char *name;
+    uint64_t device, inode;
+    int32_t number;       /* in the record; -1: gone */
+};
 
-/* Files are listed once each, those with code in them by their content. */
 struct file_list {
     struct buffer bytes;
-    const char **names;
-    uint32_t count;
+    struct file *items;
+    uint32_t count, listed;
 };
 
 static int is_executed(const struct saving *saving, const char *name)
@@ -136,47 +138,82 @@ static int is_executed(const struct saving *saving, const char *name)
     return 0;
 }
 
-static int file_number(struct saving *saving, struct file_list *files, const char *name, int32_t *ret_number)
+/* It may be replaced by another while we look: it counts if it was there after its identity was taken. */
+static int identify(struct saving *saving, const struct mapping *mapping, struct file_list *files, int32_t *ret_number)
 {
     struct file_identity identity;
     int error;
 
-    for (uint32_t i = files->count; i-- > 0;)
-        if (!strcmp(files->names[i], name)) {
-            *ret_number = (int32_t)i;
-            return 0;
-        }
-    const char **names = realloc(files->names, (files->count + 1) * sizeof *names);
-    if (!names)
-        return -ENOMEM;
-    files->names = names;
-    error = file_identity_take(name, is_executed(saving, name), &identity);
-    if (error)
+    *ret_number = -1;
+    if (!file_is_there(mapping))
+        return 0;
+    error = file_identity_take(mapping->name, is_executed(saving, mapping->name), &identity);
+    if (error && file_is_there(mapping))
         return error;
+    if (error || !file_is_there(mapping))
+        return 0;
     buffer_add(&files->bytes, &identity, sizeof identity);
-    buffer_add_text(&files->bytes, name);
-    *ret_number = (int32_t)files->count;
-    names[files->count++] = name;
+    buffer_add_text(&files->bytes, mapping->name);
+    *ret_number = (int32_t)files->listed++;
     return 0;
 }
 
-static int add_mapping(struct saving *saving, const struct mapping *mapping, struct file_list *files, struct buffer *out)
+static int file_number(struct saving *saving, const struct mapping *mapping, struct file_list *files, int32_t *ret_number)
+{
+    int error;
+
+    for (uint32_t i = files->count; i-- > 0;)
+        if (files->items[i].inode == mapping->inode && files->items[i].device == mapping->device &&
+            !strcmp(files->items[i].name, mapping->name)) {
+            *ret_number = files->items[i].number;
+            return 0;
+        }
+    struct file *items = realloc(files->items, (files->count + 1) * sizeof *items);
+    if (!items)
+        return -ENOMEM;
+    files->items = items;
+    error = identify(saving, mapping, files, ret_number);
+    items[files->count++] = (struct file){ mapping->name, mapping->device, mapping->inode, *ret_number };
+    return error;
+}
+
+/* Decides once what a mapping is: the pages that are stored later follow from it. */
+static int find_type(struct saving *saving, struct mapping *mapping, struct file_list *files, int32_t *ret_file)
+{
+    int error = 0;
+
+    *ret_file = -1;
+    mapping->type = MAPPING_ANONYMOUS;
+    if (is_vdso_part(mapping))
+        mapping->type = MAPPING_VDSO;
+    else if (is_shared_anonymous(mapping))
+        mapping->type = MAPPING_SHARED_ANONYMOUS;
+    else if (memory_is_of_file(mapping)) {
+        error = file_number(saving, mapping, files, ret_file);
+        if (!error && *ret_file >= 0)
+            mapping->type = mapping->shared ? MAPPING_SHARED_FILE : MAPPING_FILE;
+        else if (!error && mapping->shared)
+            error = refuse(saving, "R-SHARED-MEMORY", "%s is mapped shared and was deleted meanwhile", mapping->name);
+    }
+    return error;
+}
+
+static int add_mapping(struct saving *saving, struct mapping *mapping, struct file_list *files, struct buffer *out)
 {
     struct mapping_record record = {
         .start = mapping->start,
         .end = mapping->end,
         .offset = mapping->offset,
         .object = mapping->inode,
-        .type = memory_type_of(mapping),
         .protection = (uint32_t)(mapping->readable * PROT_READ | mapping->writable * PROT_WRITE |
                                  mapping->executable * PROT_EXEC),
-        .flags = mapping->flags,
-        .file = -1,
     };
-    int error = 0;
+    int error = find_type(saving, mapping, files, &record.file);
 
-    if (record.type == MAPPING_FILE || record.type == MAPPING_SHARED_FILE)
-        error = file_number(saving, files, mapping->name, &record.file);
+    if (is_named(mapping, MAPPING_NAME_START))
+        mapping->flags |= MAPPING_NAMED;
+    record.type = mapping->type;
+    record.flags = mapping->flags;
     buffer_add(out, &record, sizeof record);
     return error;
 }
@@ -195,9 +232,17 @@ static int add_vdso(struct saving *saving, struct memory_record *record, struct 
             buffer_add(out, bytes, length);
         }
         free(bytes);
-        return got == (ssize_t)length ? 0 : got == 0 ? -ESRCH : -EIO; /* dead memory reads as an end of file */
+        if (got != (ssize_t)length)
+            return got == 0 ? -ESRCH : -EIO; /* dead memory reads as an end of file */
+        return vdso_find_inside(saving, mapping, &record->inside_vdso);
     }
     return 0;
+}
+
+/* Droppable memory is wiped too, and comes back as zeros. */
+static int is_wiped(const struct mapping *mapping)
+{
+    return mapping->flags & MAPPING_WIPE_ON_FORK && !(mapping->flags & MAPPING_DROPPABLE);
 }
 
 /* A range that turns out to be MADV_WIPEONFORK was zeros in the twin: the checkpoint is made again with that known. */
@@ -207,13 +252,13 @@ static int find_wiped(struct saving *saving)
     int found = 0;
 
     for (size_t i = 0; i < saving->mappings.count; i++)
-        found |= saving->mappings.items[i].flags & MAPPING_WIPE_ON_FORK && !saving->mappings.items[i].copied;
+        found |= is_wiped(&saving->mappings.items[i]) && !saving->mappings.items[i].copied;
     if (!found || saving->view == saving->pid)
         return 0;
     page->hint_count = 0;
     for (size_t i = 0; i < saving->mappings.count; i++) {
         const struct mapping *mapping = &saving->mappings.items[i];
-        if (!(mapping->flags & MAPPING_WIPE_ON_FORK))
+        if (!is_wiped(mapping))
             continue;
         if (page->hint_count == AGENT_MAX_RANGES)
             return refuse(saving, "R-MANY-RANGES", "more than %d mappings that a fork does not copy", AGENT_MAX_RANGES);
@@ -222,12 +267,100 @@ static int find_wiped(struct saving *saving)
     return -EAGAIN;
 }
 
+/* A key that is allocated but protects nothing yet. The kernel's own, `taken`, is the first unless there are others. */
+static int refuse_keys(struct saving *saving, int taken)
+{
+    int own = pkey_alloc(0, 0);
+
+    if (own < 0)
+        return 0; /* this CPU has none */
+    pkey_free(own);
+    return saving->page->first_key == (taken ? 2 : 1)
+               ? 0
+               : refuse(saving, "R-PROTECTION-KEY", "a protection key is allocated");
+}
+
+/* What only smaps tells of. */
+static int refuse_flags(struct saving *saving)
+{
+    uint32_t taken = 0;
+
+    for (size_t i = 0; i < saving->mappings.count; i++) {
+        const struct mapping *mapping = &saving->mappings.items[i];
+        int only_executed = mapping->executable && !mapping->readable && !mapping->writable;
+        if (mapping->flags & MAPPING_POOL)
+            return refuse(saving, "R-HUGETLB", "memory of huge pages at %#" PRIx64, mapping->start);
+        if (mapping->flags & MAPPING_SHADOW_STACK)
+            return refuse(saving, "R-SHADOW-STACK", "a thread has a shadow stack at %#" PRIx64, mapping->start);
+        if (mapping->key && !only_executed) /* of memory that may only be executed, the kernel takes a key itself */
+            return refuse(saving, "R-PROTECTION-KEY", "memory at %#" PRIx64 " has protection key %u", mapping->start,
+                          mapping->key);
+        taken |= mapping->key;
+    }
+    return refuse_keys(saving, taken != 0);
+}
+
+static int add_guards(struct saving *saving, struct memory_record *record, struct buffer *out)
+{
+    struct page_range *ranges;
+    int error = memory_guards(saving, &ranges, &record->guard_count);
+
+    for (size_t i = 0; i < record->guard_count; i++)
+        buffer_add(out, &(struct guard_record){ ranges[i].start, ranges[i].end }, sizeof(struct guard_record));
+    free(ranges);
+    return error;
+}
+
+/* "[anon:NAME]" */
+static void add_name(const struct mapping *mapping, struct buffer *out)
+{
+    char name[MAX_PATH];
+
+    snprintf(name, sizeof name, "%.*s", (int)(strlen(mapping->name) - strlen(MAPPING_NAME_START) - 1),
+             mapping->name + strlen(MAPPING_NAME_START));
+    buffer_add_text(out, name);
+}
+
+/* The parts of the record, in their order. */
+struct parts {
+    struct memory_record record;
+    struct buffer vdso, mappings, guards, names;
+    struct file_list files;
+};
+
+static int collect(struct saving *saving, struct parts *parts)
+{
+    const struct agent_page *page = saving->page;
+    int error = find_wiped(saving);
+
+    parts->record.lock_future = page->lock_future;
+    parts->record.thp_disabled = page->thp_disabled;
+    parts->record.no_exec_gain = page->no_exec_gain;
+    if (!error)
+        error = refuse_flags(saving);
+    if (!error)
+        error = add_vdso(saving, &parts->record, &parts->vdso);
+    for (size_t i = 0; !error && i < saving->mappings.count; i++) {
+        struct mapping *mapping = &saving->mappings.items[i];
+        if (memory_is_foreign(saving, mapping) && !is_vdso_part(mapping))
+            continue;
+        error = add_mapping(saving, mapping, &parts->files, &parts->mappings);
+        parts->record.mapping_count++;
+        if (mapping->flags & MAPPING_NAMED)
+            add_name(mapping, &parts->names);
+    }
+    if (!error)
+        error = add_guards(saving, &parts->record, &parts->guards);
+    parts->record.file_count = parts->files.listed;
+    return error;
+}
+
 static int memory_save(struct saving *saving, const struct descriptor *none)
 {
     char *smaps = proc_read(saving->view, "smaps", NULL);
-    struct memory_record record = { 0 };
-    struct file_list files = { 0 };
-    struct buffer vdso = { 0 }, mappings = { 0 }, payload = { 0 };
+    struct parts parts = { 0 };
+    struct buffer *const order[] = { &parts.vdso, &parts.files.bytes, &parts.mappings, &parts.guards, &parts.names };
+    struct buffer payload = { 0 };
     int error = smaps ? 0 : -errno;
 
     (void)none;
@@ -235,30 +368,17 @@ static int memory_save(struct saving *saving, const struct descriptor *none)
         mappings_add_flags(&saving->mappings, smaps);
     free(smaps);
     if (!error)
-        error = find_wiped(saving);
-    if (!error)
-        error = add_vdso(saving, &record, &vdso);
-    for (size_t i = 0; !error && i < saving->mappings.count; i++) {
-        const struct mapping *mapping = &saving->mappings.items[i];
-        if (memory_is_foreign(saving, mapping) && !is_vdso_part(mapping))
-            continue;
-        error = add_mapping(saving, mapping, &files, &mappings);
-        record.mapping_count++;
+        error = collect(saving, &parts);
+    buffer_add(&payload, &parts.record, sizeof parts.record);
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        buffer_add(&payload, order[i]->bytes, order[i]->length);
+        error = error ? error : order[i]->error;
+        buffer_free(order[i]);
     }
-    record.file_count = files.count;
-    buffer_add(&payload, &record, sizeof record);
-    buffer_add(&payload, vdso.bytes, vdso.length);
-    buffer_add(&payload, files.bytes.bytes, files.bytes.length);
-    buffer_add(&payload, mappings.bytes, mappings.length);
-    if (!error && (vdso.error || files.bytes.error || mappings.error))
-        error = -ENOMEM;
     if (!error)
         error = image_write_record(saving->writer, TAG_MEMORY, RECORD_REQUIRED, saving->index, &payload);
-    buffer_free(&vdso);
-    buffer_free(&files.bytes);
-    buffer_free(&mappings);
     buffer_free(&payload);
-    free(files.names);
+    free(parts.files.items);
     return error;
 }
 

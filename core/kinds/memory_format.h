@@ -19,8 +19,15 @@ struct memory_record {
     uint32_t file_count;
     uint32_t mapping_count;
     uint64_t vdso_length;
-    /* then: vdso_length bytes of the vdso; file_count times file_identity and path; mapping_count mapping_records */
+    uint64_t guard_count;
+    uint32_t inside_vdso;   /* a thread that was stopped inside the vdso, or came into a signal handler there; 0: none */
+    uint32_t lock_future;   /* mlockall(2)'s flags for mappings to come */
+    uint32_t thp_disabled;  /* PR_GET_THP_DISABLE */
+    uint32_t no_exec_gain;  /* PR_GET_MDWE */
+    /* then: vdso_length bytes of the vdso; file_count times file_identity and path; mapping_count mapping_records;
+     * guard_count guard_records; for each mapping with MAPPING_NAMED its name as a text */
 };
+static_assert(sizeof(struct memory_record) == 40, "memory record");
 
 struct mapping_record {
     uint64_t start, end;
@@ -31,10 +38,21 @@ struct mapping_record {
     uint32_t flags;       /* enum mapping_flag */
     int32_t file;         /* -1: none */
 };
+static_assert(sizeof(struct mapping_record) == 48, "mapping record");
 
-/* memory.c: not the program's own, and what a mapping is (enum mapping_type) */
+/* Pages that MADV_GUARD_INSTALL has made untouchable, within one mapping. */
+struct guard_record {
+    uint64_t start, end;
+};
+
+#define MAPPING_NAME_START "[anon:" /* maps has the name of PR_SET_VMA_ANON_NAME so, and a closing bracket */
+
+/* memory.c: not the program's own; has the content of a file below it */
 int memory_is_foreign(const struct saving *saving, const struct mapping *mapping);
-uint32_t memory_type_of(const struct mapping *mapping);
+int memory_is_of_file(const struct mapping *mapping);
+
+/* memory_pages.c: the guard pages; to be freed */
+int memory_guards(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count);
 
 /* memory_restore.c */
 int memory_check(struct restoring *restoring, struct reader *reader);

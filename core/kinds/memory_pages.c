@@ -16,12 +16,13 @@ struct scan_arguments {
     uint64_t size, flags, start, end, walk_end, vector, vector_length, max_pages;
     uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
 };
-enum { SCAN_FILE = 4, SCAN_PRESENT = 8, SCAN_SWAPPED = 16, SCAN_ZERO = 32 };
+enum { SCAN_FILE = 4, SCAN_PRESENT = 8, SCAN_SWAPPED = 16, SCAN_ZERO = 32, SCAN_GUARD = 256 };
 #define PAGEMAP_SCAN_CALL _IOWR('f', 16, struct scan_arguments)
 /* bits of a /proc/PID/pagemap entry */
 #define PAGEMAP_PRESENT (UINT64_C(1) << 63)
 #define PAGEMAP_SWAPPED (UINT64_C(1) << 62)
 #define PAGEMAP_FILE    (UINT64_C(1) << 61)
+#define PAGEMAP_GUARD   (UINT64_C(1) << 58) /* 6.15 */
 
 enum { SCAN_REGIONS = 4096, PAGEMAP_ENTRIES = 8192 };
 #define PAGEMAP_READ_LIMIT (UINT64_C(1) << 40)
@@ -52,9 +53,35 @@ static int add_range(struct ranges *ranges, struct page_range range)
     return 0;
 }
 
-/* `offset` of a range that is not copied is its mapping's start: runs never cross mappings. */
-static int scan_fast(struct saving *saving, const struct mapping *mapping, int changed_only, struct ranges *ranges)
+/* What is asked of a page: is its content needed, of memory or of a changed file, or is it a guard page? */
+enum question { ASK_MEMORY, ASK_CHANGED, ASK_GUARD };
+
+static struct page_range answer(enum question question, const struct mapping *mapping, uint64_t start, uint64_t end)
 {
+    return (struct page_range){ .start = start, .end = end, .keep_zeros = question == ASK_CHANGED,
+                                .offset = mapping->start };
+}
+
+/* A kernel that does not know guard pages refuses the bit; 6.13 and 6.14 have such pages but do not tell, and call them
+ * swapped: then they cannot be read, and the checkpoint is refused. */
+static int scan_call(struct saving *saving, struct scan_arguments *scan)
+{
+    int count = ioctl(saving->pagemap, PAGEMAP_SCAN_CALL, scan);
+
+    if (count >= 0 || errno != EINVAL || !(scan->category_mask & SCAN_GUARD))
+        return count < 0 ? -errno : count;
+    if (!(scan->category_inverted & SCAN_GUARD))
+        return -EOPNOTSUPP;
+    scan->category_mask &= ~(uint64_t)SCAN_GUARD;
+    scan->category_inverted &= ~(uint64_t)SCAN_GUARD;
+    count = ioctl(saving->pagemap, PAGEMAP_SCAN_CALL, scan);
+    return count < 0 ? -errno : count;
+}
+
+/* `offset` of a range that is not copied is its mapping's start: runs never cross mappings. */
+static int scan_fast(struct saving *saving, const struct mapping *mapping, enum question question, struct ranges *ranges)
+{
+    const uint64_t without = SCAN_GUARD | (question == ASK_CHANGED ? SCAN_FILE : SCAN_ZERO);
     struct scan_region regions[SCAN_REGIONS];
     struct scan_arguments scan = {
         .size = sizeof scan,
@@ -62,19 +89,18 @@ static int scan_fast(struct saving *saving, const struct mapping *mapping, int c
         .end = mapping->end,
         .vector = (uint64_t)regions,
         .vector_length = SCAN_REGIONS,
-        .category_inverted = changed_only ? SCAN_FILE : SCAN_ZERO,
-        .category_mask = changed_only ? SCAN_FILE : SCAN_ZERO,
-        .category_anyof_mask = SCAN_PRESENT | SCAN_SWAPPED,
+        .category_inverted = question == ASK_GUARD ? 0 : without,
+        .category_mask = question == ASK_GUARD ? SCAN_GUARD : without,
+        .category_anyof_mask = question == ASK_GUARD ? 0 : SCAN_PRESENT | SCAN_SWAPPED,
         .return_mask = SCAN_PRESENT | SCAN_SWAPPED,
     };
 
     while (scan.start < mapping->end) {
-        int count = ioctl(saving->pagemap, PAGEMAP_SCAN_CALL, &scan);
+        int count = scan_call(saving, &scan);
         if (count < 0)
-            return -errno;
+            return count;
         for (int i = 0; i < count; i++) {
-            int error = add_range(ranges, (struct page_range){ .start = regions[i].start, .end = regions[i].end,
-                                                               .keep_zeros = changed_only, .offset = mapping->start });
+            int error = add_range(ranges, answer(question, mapping, regions[i].start, regions[i].end));
             if (error)
                 return error;
         }
@@ -85,8 +111,15 @@ static int scan_fast(struct saving *saving, const struct mapping *mapping, int c
     return 0;
 }
 
+static int is_wanted(uint64_t entry, enum question question)
+{
+    if (question == ASK_GUARD || entry & PAGEMAP_GUARD)
+        return question == ASK_GUARD && entry & PAGEMAP_GUARD;
+    return entry & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED) && !(question == ASK_CHANGED && entry & PAGEMAP_FILE);
+}
+
 /* The rung below: the pagemap file itself, eight bytes a page. */
-static int scan_slowly(struct saving *saving, const struct mapping *mapping, int changed_only, struct ranges *ranges)
+static int scan_slowly(struct saving *saving, const struct mapping *mapping, enum question question, struct ranges *ranges)
 {
     static uint64_t entries[PAGEMAP_ENTRIES];
 
@@ -97,10 +130,9 @@ static int scan_slowly(struct saving *saving, const struct mapping *mapping, int
         if (got <= 0)
             return got ? -errno : -EIO;
         for (ssize_t i = 0; i < got / 8 && at < mapping->end; i++, at += PAGE_BYTES) {
-            if (!(entries[i] & (PAGEMAP_PRESENT | PAGEMAP_SWAPPED)) || (changed_only && entries[i] & PAGEMAP_FILE))
+            if (!is_wanted(entries[i], question))
                 continue;
-            int error = add_range(ranges, (struct page_range){ .start = at, .end = at + PAGE_BYTES,
-                                                               .keep_zeros = changed_only, .offset = mapping->start });
+            int error = add_range(ranges, answer(question, mapping, at, at + PAGE_BYTES));
             if (error)
                 return error;
         }
@@ -108,24 +140,54 @@ static int scan_slowly(struct saving *saving, const struct mapping *mapping, int
     return 0;
 }
 
-static int mapping_ranges(struct saving *saving, const struct mapping *mapping, struct ranges *ranges)
+static int scan(struct saving *saving, const struct mapping *mapping, enum question question, struct ranges *ranges)
 {
-    uint32_t type = memory_type_of(mapping);
     int error = -ENOTTY;
 
+    if (!text_list_holds(saving->test_fail, "pagemap_scan"))
+        error = scan_fast(saving, mapping, question, ranges);
+    if (error == -ENOTTY || error == -ENOSYS)
+        error = scan_slowly(saving, mapping, question, ranges);
+    return error;
+}
+
+/* The copies are a sparse file: what was absent is a hole in it. A hole over a file's page is a page of zeros. */
+static int copied_ranges(const struct saving *saving, const struct mapping *mapping, struct ranges *ranges)
+{
+    const off_t first = (off_t)mapping->copy_offset, end = first + (off_t)(mapping->end - mapping->start);
+    struct page_range whole = { .start = mapping->start, .end = mapping->end, .copied = 1,
+                                .keep_zeros = mapping->type == MAPPING_FILE, .offset = mapping->copy_offset };
+    int error = 0;
+
+    if (whole.keep_zeros)
+        return add_range(ranges, whole);
+    for (off_t hole = first, data; !error && hole < end;) {
+        data = lseek(saving->copies, hole, SEEK_DATA);
+        if (data < 0 || data >= end)
+            return data < 0 && errno != ENXIO ? -errno : 0;
+        hole = lseek(saving->copies, data, SEEK_HOLE);
+        if (hole < 0)
+            return -errno;
+        hole = hole < end ? hole : end;
+        error = add_range(ranges, (struct page_range){ .start = mapping->start + (uint64_t)(data - first),
+                                                       .end = mapping->start + (uint64_t)(hole - first), .copied = 1,
+                                                       .offset = (uint64_t)data });
+    }
+    return error;
+}
+
+static int mapping_ranges(struct saving *saving, const struct mapping *mapping, struct ranges *ranges)
+{
+    if (mapping->flags & MAPPING_DROPPABLE)
+        return 0; /* the kernel may take it at any moment; and it holds keys that no two restarts may share */
     if (mapping->copied)
-        return add_range(ranges, (struct page_range){ .start = mapping->start, .end = mapping->end, .copied = 1,
-                                                      .keep_zeros = type == MAPPING_FILE, .offset = mapping->copy_offset });
-    if (type == MAPPING_SHARED_ANONYMOUS || (type == MAPPING_ANONYMOUS && mapping->inode))
+        return copied_ranges(saving, mapping, ranges);
+    if (mapping->type == MAPPING_SHARED_ANONYMOUS || (mapping->type == MAPPING_ANONYMOUS && memory_is_of_file(mapping)))
         return add_range(ranges, (struct page_range){ .start = mapping->start, .end = mapping->end, .may_end = 1,
                                                       .offset = mapping->start });
-    if (type != MAPPING_ANONYMOUS && type != MAPPING_FILE)
+    if (mapping->type != MAPPING_ANONYMOUS && mapping->type != MAPPING_FILE)
         return 0;
-    if (!text_list_holds(saving->test_fail, "pagemap_scan"))
-        error = scan_fast(saving, mapping, type == MAPPING_FILE, ranges);
-    if (error == -ENOTTY || error == -ENOSYS)
-        error = scan_slowly(saving, mapping, type == MAPPING_FILE, ranges);
-    return error;
+    return scan(saving, mapping, mapping->type == MAPPING_FILE ? ASK_CHANGED : ASK_MEMORY, ranges);
 }
 
 int memory_page_ranges(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count)
@@ -139,4 +201,17 @@ int memory_page_ranges(struct saving *saving, struct page_range **ret_ranges, si
     *ret_ranges = ranges.items;
     *ret_count = ranges.count;
     return error;
+}
+
+int memory_guards(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count)
+{
+    struct ranges ranges = { 0 };
+    int error = 0;
+
+    for (size_t i = 0; !error && i < saving->mappings.count; i++)
+        if (!memory_is_foreign(saving, &saving->mappings.items[i]))
+            error = scan(saving, &saving->mappings.items[i], ASK_GUARD, &ranges);
+    *ret_ranges = ranges.items;
+    *ret_count = ranges.count;
+    return error == -EOPNOTSUPP ? 0 : error;
 }

@@ -1,58 +1,38 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory, coming back. Hosted code maps everything that has content in a staging area, fills and verifies it there; the
- * last stage only moves it to its place. Bytes are never used before their checksum was tested, and never mapped from
- * the image: MADV_DONTNEED would bring the image's bytes back where the program expects zeros. */
+/* Memory, coming back: what the record says is checked against this machine, memory_staging.c fills everything that has
+ * content beside its place, and the last stage gets a list of what to map, move and set. */
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../floor/text.h"
-#include "memory_format.h"
-
-#define ADDRESS_END  UINT64_C(0x7ffffffff000) /* of user space with 4-level page tables */
-#define HOLES_START  UINT64_C(0x10000000000)
-#define HUGE_BYTES   UINT64_C(0x200000)       /* mremap moves whole page tables when both ends lie alike in them */
-#define STACK_ROOM   UINT64_C(0x10000000)     /* below the image's mappings: stacks grow */
-
-struct staged {
-    struct mapping_record record;
-    uint64_t at;          /* staging address; 0: has none */
-    int has_pages;
-};
-
-struct staging {
-    struct staged *items;
-    uint32_t count;
-    struct last_range area;
-    const void *vdso;
-    uint64_t vdso_length;
-    char **files;
-    uint32_t file_count;
-    _Atomic size_t next_block;
-    _Atomic int error;
-    struct restoring *restoring;
-};
+#include "memory_staging.h"
+#include "vdso.h"
 
 struct parsed {
     struct memory_record record;
     const void *vdso;
     struct file_identity *identities;
     char **files;
-    struct mapping_record *mappings;
+    struct staged *mappings;
+    struct guard_record *guards;
 };
 
 static void parsed_free(struct parsed *parsed)
 {
     for (uint32_t i = 0; parsed->files && i < parsed->record.file_count; i++)
         free(parsed->files[i]);
+    for (uint32_t i = 0; parsed->mappings && i < parsed->record.mapping_count; i++)
+        free(parsed->mappings[i].name);
     free(parsed->files);
     free(parsed->identities);
     free(parsed->mappings);
+    free(parsed->guards);
 }
 
 static int mapping_is_sound(const struct mapping_record *mapping, uint64_t after, const struct parsed *parsed)
@@ -61,30 +41,16 @@ static int mapping_is_sound(const struct mapping_record *mapping, uint64_t after
 
     return mapping->start >= after && mapping->start < mapping->end && mapping->end <= ADDRESS_END &&
            !((mapping->start | mapping->end | mapping->offset) % PAGE_BYTES) && mapping->type >= MAPPING_ANONYMOUS &&
-           mapping->type <= MAPPING_VDSO &&
+           mapping->type <= MAPPING_VDSO && (mapping->type != MAPPING_SHARED_ANONYMOUS || mapping->offset <= ADDRESS_END) &&
            (needs_file ? mapping->file >= 0 && (uint32_t)mapping->file < parsed->record.file_count : mapping->file == -1);
 }
 
-static int parse(struct reader *reader, struct parsed *parsed)
+static int parse_mappings(struct reader *reader, struct parsed *parsed)
 {
     uint64_t after = 0;
 
-    memset(parsed, 0, sizeof *parsed);
-    reader_take(reader, &parsed->record, sizeof parsed->record);
-    if (reader->error || parsed->record.file_count > reader->length || parsed->record.mapping_count > reader->length)
-        return -EBADMSG;
-    parsed->vdso = reader_view(reader, parsed->record.vdso_length);
-    parsed->files = calloc(parsed->record.file_count + 1, sizeof *parsed->files);
-    parsed->identities = calloc(parsed->record.file_count + 1, sizeof *parsed->identities);
-    parsed->mappings = calloc(parsed->record.mapping_count + 1, sizeof *parsed->mappings);
-    if (!parsed->files || !parsed->identities || !parsed->mappings)
-        return -ENOMEM;
-    for (uint32_t i = 0; !reader->error && i < parsed->record.file_count; i++) {
-        reader_take(reader, &parsed->identities[i], sizeof *parsed->identities);
-        parsed->files[i] = reader_text(reader);
-    }
     for (uint32_t i = 0; !reader->error && i < parsed->record.mapping_count; i++) {
-        struct mapping_record *mapping = &parsed->mappings[i];
+        struct mapping_record *mapping = &parsed->mappings[i].record;
         reader_take(reader, mapping, sizeof *mapping);
         if (!mapping_is_sound(mapping, after, parsed))
             return -EBADMSG;
@@ -93,16 +59,50 @@ static int parse(struct reader *reader, struct parsed *parsed)
     return reader->error;
 }
 
-static int own_mappings(struct mappings *mappings, int with_flags)
+static int parse_guards(struct reader *reader, struct parsed *parsed)
 {
-    char *maps = proc_read(getpid(), "maps", NULL), *smaps = with_flags ? proc_read(getpid(), "smaps", NULL) : NULL;
-    int error = maps ? mappings_parse(maps, mappings) : -errno;
+    struct staging all = { .items = parsed->mappings, .count = parsed->record.mapping_count };
 
-    if (!error && smaps)
-        mappings_add_flags(mappings, smaps);
-    free(maps);
-    free(smaps);
-    return error;
+    for (uint64_t i = 0; !reader->error && i < parsed->record.guard_count; i++) {
+        struct guard_record *guard = &parsed->guards[i];
+        reader_take(reader, guard, sizeof *guard);
+        const struct staged *staged = staging_find(&all, guard->start);
+        if (!staged || (guard->start | guard->end) % PAGE_BYTES || guard->start >= guard->end ||
+            guard->end > staged->record.end)
+            return -EBADMSG;
+    }
+    return reader->error;
+}
+
+/* Every count is at most the record's length, so that no number of an image asks for more memory than the image has. */
+static int parse(struct reader *reader, struct parsed *parsed)
+{
+    const struct memory_record *record = &parsed->record;
+    int error;
+
+    memset(parsed, 0, sizeof *parsed);
+    reader_take(reader, &parsed->record, sizeof parsed->record);
+    if (reader->error || record->file_count > reader->length || record->mapping_count > reader->length ||
+        record->guard_count > reader->length)
+        return -EBADMSG;
+    parsed->vdso = reader_view(reader, record->vdso_length);
+    parsed->files = calloc(record->file_count + 1, sizeof *parsed->files);
+    parsed->identities = calloc(record->file_count + 1, sizeof *parsed->identities);
+    parsed->mappings = calloc(record->mapping_count + 1, sizeof *parsed->mappings);
+    parsed->guards = calloc(record->guard_count + 1, sizeof *parsed->guards);
+    if (!parsed->files || !parsed->identities || !parsed->mappings || !parsed->guards)
+        return -ENOMEM;
+    for (uint32_t i = 0; !reader->error && i < record->file_count; i++) {
+        reader_take(reader, &parsed->identities[i], sizeof *parsed->identities);
+        parsed->files[i] = reader_text(reader);
+    }
+    error = parse_mappings(reader, parsed);
+    if (!error)
+        error = parse_guards(reader, parsed);
+    for (uint32_t i = 0; !error && !reader->error && i < record->mapping_count; i++)
+        if (parsed->mappings[i].record.flags & MAPPING_NAMED)
+            parsed->mappings[i].name = reader_text(reader);
+    return error ? error : reader->error;
 }
 
 static int is_vdso_part(const struct mapping *mapping)
@@ -110,36 +110,161 @@ static int is_vdso_part(const struct mapping *mapping)
     return !strcmp(mapping->name, "[vdso]") || !strncmp(mapping->name, "[vvar", 5);
 }
 
-/* The restorer's vdso must be that of the image, byte by byte and part by part. */
-static void check_vdso(struct restoring *restoring, const struct parsed *parsed)
-{
-    struct mappings own = { 0 };
-    int differs = own_mappings(&own, 1) != 0 || text_list_holds(restoring->test_fail, "vdso"), sealed = 0;
-    uint32_t at = 0;
+/* What this process has of the kernel's: its parts, all from `start` to `end`, and the code among them. */
+struct own_vdso {
+    struct last_range parts[LAST_VDSO_PARTS];
+    uint32_t count;
+    int too_many, sealed;
+    uint64_t start, end;
+    const uint8_t *code;      /* NULL: none */
+    uint64_t code_length;
+};
 
-    for (size_t i = 0; i < own.count; i++) {
-        const struct mapping *mapping = &own.items[i];
+static int find_own_vdso(struct own_vdso *own)
+{
+    struct mappings mappings = { 0 };
+    int error = staging_own_mappings(&mappings, 1);
+
+    memset(own, 0, sizeof *own);
+    for (size_t i = 0; !error && i < mappings.count; i++) {
+        const struct mapping *mapping = &mappings.items[i];
         if (!is_vdso_part(mapping))
             continue;
-        while (at < parsed->record.mapping_count && parsed->mappings[at].type != MAPPING_VDSO)
-            at++;
-        differs |= at == parsed->record.mapping_count ||
-                   parsed->mappings[at].end - parsed->mappings[at].start != mapping->end - mapping->start;
-        sealed |= !!(mapping->flags & MAPPING_SEALED);
-        if (!strcmp(mapping->name, "[vdso]"))
-            differs |= parsed->record.vdso_length != mapping->end - mapping->start ||
-                       memcmp(parsed->vdso, (const void *)mapping->start, parsed->record.vdso_length) != 0;
+        own->sealed |= !!(mapping->flags & MAPPING_SEALED);
+        if (own->count == LAST_VDSO_PARTS) {
+            own->too_many = 1;
+            break;
+        }
+        own->start = own->count ? own->start : mapping->start;
+        own->end = mapping->end;
+        own->parts[own->count++] = (struct last_range){ mapping->start, mapping->end };
+        if (!mapping->executable)
+            continue;
+        own->code = (const uint8_t *)mapping->start;
+        own->code_length = mapping->end - mapping->start;
+    }
+    mappings_free(&mappings);
+    return error;
+}
+
+/* Is it that of the image, byte by byte and part by part? */
+static int is_same_vdso(const struct restoring *restoring, const struct parsed *parsed, const struct own_vdso *own)
+{
+    uint64_t then_start = 0;
+    uint32_t at = 0;
+
+    for (uint32_t i = 0; i < parsed->record.mapping_count; i++) {
+        const struct mapping_record *then = &parsed->mappings[i].record;
+        if (then->type != MAPPING_VDSO)
+            continue;
+        then_start = at ? then_start : then->start;
+        if (at == own->count || then->start - then_start != own->parts[at].start - own->start ||
+            then->end - then_start != own->parts[at].end - own->start)
+            return 0;
         at++;
     }
-    while (at < parsed->record.mapping_count)
-        differs |= parsed->mappings[at++].type == MAPPING_VDSO;
-    mappings_free(&own);
-    if (differs)
-        missing(restoring, "R-VDSO: the image was taken under another kernel (its vDSO differs); restart on a node with "
-                           "the same kernel");
-    else if (sealed)
-        missing(restoring, "R-VDSO-SEALED: this kernel seals its system mappings; restart on one without "
-                           "CONFIG_MSEAL_SYSTEM_MAPPINGS");
+    return at == own->count && parsed->record.vdso_length == own->code_length &&
+           !memcmp(parsed->vdso, own->code, own->code_length) && !text_list_holds(restoring->test_fail, "vdso");
+}
+
+/* The image's vdso with its entries leading to this kernel's, which will start at `place`; to be freed. */
+static int redirect(const struct parsed *parsed, const struct own_vdso *own, uint64_t place, uint8_t **ret_vdso,
+                    const char **ret_name)
+{
+    uint64_t base = own->code ? place + ((uint64_t)own->code - own->start) : 0;
+    uint32_t i = 0;
+
+    while (i < parsed->record.mapping_count && (parsed->mappings[i].record.type != MAPPING_VDSO ||
+                                                !(parsed->mappings[i].record.protection & PROT_EXEC)))
+        i++;
+    if (i == parsed->record.mapping_count)
+        return parsed->record.vdso_length ? -EBADMSG : 0; /* the program has none, and knows of none */
+    if (parsed->record.vdso_length != parsed->mappings[i].record.end - parsed->mappings[i].record.start)
+        return -EBADMSG;
+    *ret_vdso = malloc(parsed->record.vdso_length);
+    if (!*ret_vdso)
+        return -ENOMEM;
+    memcpy(*ret_vdso, parsed->vdso, parsed->record.vdso_length);
+    return vdso_redirect(*ret_vdso, parsed->record.vdso_length, own->code, own->code_length, base, ret_name);
+}
+
+static int check_vdso(struct restoring *restoring, const struct parsed *parsed)
+{
+    struct own_vdso own;
+    uint8_t *vdso = NULL;
+    const char *name = "";
+    int error = find_own_vdso(&own), same = !error && is_same_vdso(restoring, parsed, &own);
+
+    if (error)
+        return error;
+    if (own.sealed || text_list_holds(restoring->test_fail, "vdso_sealed"))
+        return missing(restoring, "R-VDSO-SEALED: this kernel seals its system mappings; restart on one without "
+                                  "CONFIG_MSEAL_SYSTEM_MAPPINGS");
+    if (same)
+        return 0;
+    if (parsed->record.inside_vdso)
+        missing(restoring, "R-VDSO: the image was taken under another kernel (its vDSO differs), and thread %u was inside the "
+                           "vDSO; restart on a node with the same kernel", parsed->record.inside_vdso);
+    error = own.too_many ? -EBADMSG : redirect(parsed, &own, 0, &vdso, &name);
+    if (error == -ENOTSUP)
+        missing(restoring, "R-VDSO: the image was taken under another kernel, whose vDSO has a function that is unknown here "
+                           "(%.40s); restart on a node with the same kernel", name);
+    else if (error == -EBADMSG)
+        missing(restoring, "R-VDSO: the image was taken under another kernel, whose vDSO, or this one's, is of an unknown "
+                           "form; restart on a node with the same kernel");
+    free(vdso);
+    return error == -ENOMEM ? error : 0;
+}
+
+/* The hard limit decides; whoever may raise it, does. */
+static void check_locked(struct restoring *restoring, const struct parsed *parsed)
+{
+    uint64_t bytes = parsed->record.lock_future ? PAGE_BYTES : 0;
+    struct rlimit limit;
+
+    for (uint32_t i = 0; i < parsed->record.mapping_count; i++)
+        if (parsed->mappings[i].record.flags & MAPPING_LOCKED)
+            bytes += parsed->mappings[i].record.end - parsed->mappings[i].record.start;
+    if (!bytes || getrlimit(RLIMIT_MEMLOCK, &limit))
+        return;
+    limit.rlim_cur = limit.rlim_max = bytes > limit.rlim_max ? bytes : limit.rlim_max;
+    if (setrlimit(RLIMIT_MEMLOCK, &limit))
+        missing(restoring, "R-LOCKED-MEMORY: the program had %ju bytes locked in memory, and the limit here is less; raise "
+                           "ulimit -l", (uintmax_t)bytes);
+}
+
+/* Calls of newer kernels that the image needs. */
+static void check_calls(struct restoring *restoring, const struct parsed *parsed)
+{
+    const struct memory_record *record = &parsed->record;
+    void *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    const char *lacking = NULL;
+    int sealed = 0;
+
+    for (uint32_t i = 0; i < record->mapping_count; i++)
+        sealed |= parsed->mappings[i].record.flags & MAPPING_SEALED && parsed->mappings[i].record.type != MAPPING_VDSO;
+    if (record->guard_count && (page == MAP_FAILED || madvise(page, PAGE_BYTES, MAPPING_ADVICE_GUARD_INSTALL)))
+        lacking = "guard pages (MADV_GUARD_INSTALL, Linux 6.13)";
+    if (sealed && syscall(SYS_MSEAL, 0, 0, 1) && errno == ENOSYS)
+        lacking = "sealed memory (mseal, Linux 6.10)";
+    if (record->no_exec_gain && prctl(66 /* PR_GET_MDWE */, 0, 0, 0, 0) < 0)
+        lacking = "memory that never becomes executable (PR_SET_MDWE, Linux 6.3)";
+    if (lacking)
+        missing(restoring, "R-OLD-KERNEL: the program uses %s, which this kernel lacks; restart under a newer one", lacking);
+    munmap(page, PAGE_BYTES);
+}
+
+static void check_shared(struct restoring *restoring, const struct parsed *parsed)
+{
+    for (uint32_t i = 0; i < parsed->record.mapping_count; i++) {
+        const struct mapping_record *mapping = &parsed->mappings[i].record;
+        if (mapping->type == MAPPING_SHARED_FILE && mapping->flags & MAPPING_MAY_WRITE &&
+            access(parsed->files[mapping->file], W_OK)) {
+            missing(restoring, "R-FILE-MISSING: %s is mapped, and the program might write to it then, but not now: %s",
+                    parsed->files[mapping->file], strerror(errno));
+            return;
+        }
+    }
 }
 
 int memory_check(struct restoring *restoring, struct reader *reader)
@@ -149,192 +274,34 @@ int memory_check(struct restoring *restoring, struct reader *reader)
 
     for (uint32_t i = 0; !error && i < parsed.record.file_count; i++)
         file_identity_check(restoring, parsed.files[i], &parsed.identities[i]);
-    if (!error)
-        check_vdso(restoring, &parsed);
+    if (!error) {
+        check_shared(restoring, &parsed);
+        check_locked(restoring, &parsed);
+        check_calls(restoring, &parsed);
+        error = check_vdso(restoring, &parsed);
+    }
     parsed_free(&parsed);
     return error;
 }
 
-static int overlaps(uint64_t start, uint64_t end, uint64_t other_start, uint64_t other_end)
+/* Another kernel's vdso: room for this one's for the rest of the program's life, and the old one's patched bytes. */
+static int stage_vdso(struct restoring *restoring, const struct parsed *parsed)
 {
-    return start < other_end && other_start < end;
-}
+    struct staging *staging = restoring->staging;
+    struct own_vdso own;
+    const char *name;
+    int error = find_own_vdso(&own);
 
-/* The end of something that [start, start + length) would touch, or 0. */
-static uint64_t obstacle(const struct staging *staging, const struct mappings *own, uint64_t start, uint64_t length)
-{
-    for (uint32_t i = 0; i < staging->count; i++) {
-        const struct mapping_record *record = &staging->items[i].record;
-        uint64_t below = record->start > STACK_ROOM ? record->start - STACK_ROOM : 0;
-        if (overlaps(start, start + length, below, record->end))
-            return record->end;
+    if (error || is_same_vdso(restoring, parsed, &own))
+        return error;
+    if (own.count) {
+        uint64_t place = memory_hole(restoring, own.end - own.start);
+        if (!place)
+            return -ENOMEM;
+        staging->vdso_new = (struct last_range){ place, place + (own.end - own.start) };
     }
-    for (size_t i = 0; i < own->count; i++)
-        if (overlaps(start, start + length, own->items[i].start, own->items[i].end))
-            return own->items[i].end;
-    return 0;
-}
-
-uint64_t memory_hole(struct restoring *restoring, uint64_t length)
-{
-    struct mappings own = { 0 };
-    uint64_t start = HOLES_START, end;
-
-    if (own_mappings(&own, 0))
-        return 0;
-    while (start + length < ADDRESS_END && (end = obstacle(restoring->staging, &own, start, length)))
-        start = (end + HUGE_BYTES - 1) / HUGE_BYTES * HUGE_BYTES;
-    mappings_free(&own);
-    return start + length < ADDRESS_END ? start : 0;
-}
-
-static struct staged *find(struct staging *staging, uint64_t address)
-{
-    uint32_t low = 0, high = staging->count;
-
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (staging->items[middle].record.end <= address)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return low < staging->count && staging->items[low].record.start <= address ? &staging->items[low] : NULL;
-}
-
-static int mark_pages(struct restoring *restoring)
-{
-    for (size_t i = 0; i < restoring->image->block_count; i++) {
-        const struct image_block *block = &restoring->image->blocks[i];
-        for (uint32_t j = 0; block->process == restoring->index && j < block->block.run_count; j++) {
-            struct staged *staged = find(restoring->staging, block->runs[j].address);
-            if (!staged || block->runs[j].pages > (staged->record.end - block->runs[j].address) / PAGE_BYTES)
-                return -EBADMSG;
-            staged->has_pages = 1;
-        }
-    }
-    return 0;
-}
-
-/* Mappings of one shared object are parts of one staged mapping: that of the first gets room for all. */
-static uint64_t object_length(const struct staging *staging, uint64_t object)
-{
-    uint64_t length = 0;
-    for (uint32_t i = 0; i < staging->count; i++) {
-        const struct mapping_record *record = &staging->items[i].record;
-        uint64_t end = record->offset + (record->end - record->start);
-        if (record->type == MAPPING_SHARED_ANONYMOUS && record->object == object && end > length)
-            length = end;
-    }
-    return length;
-}
-
-static struct staged *first_of_object(struct staging *staging, uint64_t object)
-{
-    for (uint32_t i = 0; i < staging->count; i++)
-        if (staging->items[i].record.type == MAPPING_SHARED_ANONYMOUS && staging->items[i].record.object == object)
-            return &staging->items[i];
-    return NULL;
-}
-
-static int is_staged(const struct staged *staged)
-{
-    return staged->record.type != MAPPING_VDSO && (staged->record.type != MAPPING_ANONYMOUS || staged->has_pages);
-}
-
-/* Lays the staged mappings out from `base`; the same place modulo HUGE_BYTES as in the end. Returns the end. */
-static uint64_t lay_out(struct staging *staging, uint64_t base)
-{
-    uint64_t at = base;
-
-    for (uint32_t i = 0; i < staging->count; i++) {
-        struct staged *staged = &staging->items[i];
-        const struct mapping_record *record = &staged->record;
-        uint64_t length = record->end - record->start;
-        if (!is_staged(staged))
-            continue;
-        if (record->type == MAPPING_SHARED_ANONYMOUS) {
-            struct staged *first = first_of_object(staging, record->object);
-            if (first != staged) {
-                staged->at = first->at - first->record.offset + record->offset;
-                continue;
-            }
-            length = object_length(staging, record->object);
-            staged->at = at + record->offset;
-        } else {
-            at += (record->start - at) & (HUGE_BYTES - 1);
-            staged->at = at;
-        }
-        at = (at + length + 2 * HUGE_BYTES) & ~(HUGE_BYTES - 1); /* a gap: stacks want a guard below */
-    }
-    return at;
-}
-
-static int map_at(uint64_t at, uint64_t length, int flags, int fd, uint64_t offset, int protection)
-{
-    void *got = mmap((void *)at, length, protection, flags | MAP_FIXED, fd, (off_t)offset);
-    return got == MAP_FAILED ? -errno : 0;
-}
-
-static int map_file(const struct staging *staging, const struct staged *staged)
-{
-    const struct mapping_record *record = &staged->record;
-    int fd = open(staging->files[record->file], O_RDONLY | O_CLOEXEC), shared = record->type == MAPPING_SHARED_FILE, error;
-
-    if (fd < 0)
-        return -errno;
-    error = map_at(staged->at, record->end - record->start, shared ? MAP_SHARED : MAP_PRIVATE, fd, record->offset,
-                   shared ? (int)record->protection : PROT_READ | PROT_WRITE);
-    close(fd);
-    return error;
-}
-
-static int map_staged(struct staging *staging, struct staged *staged)
-{
-    const struct mapping_record *record = &staged->record;
-    int private = MAP_PRIVATE | MAP_ANONYMOUS;
-
-    switch (record->type) {
-    case MAPPING_FILE:
-    case MAPPING_SHARED_FILE:
-        return map_file(staging, staged);
-    case MAPPING_SHARED_ANONYMOUS:
-        return first_of_object(staging, record->object) != staged
-                   ? 0
-                   : map_at(staged->at - record->offset, object_length(staging, record->object),
-                            MAP_SHARED | MAP_ANONYMOUS, -1, 0, PROT_READ | PROT_WRITE);
-    default:
-        private |= record->flags & MAPPING_GROWS_DOWN ? MAP_GROWSDOWN | MAP_STACK : 0;
-        private |= record->flags & MAPPING_NO_RESERVE ? MAP_NORESERVE : 0;
-        return map_at(staged->at, record->end - record->start, private, -1, 0, PROT_READ | PROT_WRITE);
-    }
-}
-
-static void advise(uint64_t at, uint64_t length, uint32_t flags)
-{
-    for (int i = 0; i < MAPPING_ADVICES; i++)
-        if (flags & mapping_advices[i].flag)
-            madvise((void *)at, length, mapping_advices[i].advice);
-}
-
-static int stage_all(struct restoring *restoring, struct staging *staging)
-{
-    uint64_t length = lay_out(staging, HUGE_BYTES) + 2 * HUGE_BYTES, base = memory_hole(restoring, length);
-    int error = base ? 0 : -ENOMEM;
-
-    if (!error)
-        error = map_at(base, length, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, PROT_NONE);
-    staging->area = (struct last_range){ base, base + length };
-    lay_out(staging, base + HUGE_BYTES);
-    for (uint32_t i = 0; !error && i < staging->count; i++) {
-        struct staged *staged = &staging->items[i];
-        if (!is_staged(staged))
-            continue;
-        error = map_staged(staging, staged);
-        if (!error)
-            advise(staged->at, staged->record.end - staged->record.start, staged->record.flags);
-    }
-    return error;
+    staging->vdso_length = parsed->record.vdso_length;
+    return redirect(parsed, &own, staging->vdso_new.start, &staging->vdso, &name);
 }
 
 int memory_open(struct restoring *restoring, struct reader *reader)
@@ -348,140 +315,145 @@ int memory_open(struct restoring *restoring, struct reader *reader)
     restoring->staging = staging;
     staging->restoring = restoring;
     staging->count = parsed.record.mapping_count;
-    staging->items = calloc(staging->count + 1, sizeof *staging->items);
+    staging->items = parsed.mappings;
     staging->files = parsed.files;
     staging->file_count = parsed.record.file_count;
-    if (!staging->items)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < staging->count; i++)
-        staging->items[i].record = parsed.mappings[i];
+    staging->guards = parsed.guards;
+    staging->guard_count = parsed.record.guard_count;
+    error = stage_vdso(restoring, &parsed);
     parsed.files = NULL;
+    parsed.mappings = NULL;
+    parsed.guards = NULL;
     parsed_free(&parsed);
-    error = mark_pages(restoring);
-    return error ? error : stage_all(restoring, staging);
-}
-
-static void *place(void *context, uint64_t address, uint64_t pages)
-{
-    struct staged *staged = find(context, address);
-
-    (void)pages; /* mark_pages has seen that the run ends within */
-    if (!staged || !staged->at || staged->record.type == MAPPING_SHARED_FILE)
-        return NULL;
-    return (void *)(staged->at + (address - staged->record.start));
-}
-
-static void *load_blocks(void *context)
-{
-    struct staging *staging = context;
-    struct image *image = staging->restoring->image;
-
-    while (!staging->error) {
-        size_t next = staging->next_block++;
-        if (next >= image->block_count)
-            break;
-        if (image->blocks[next].process != staging->restoring->index)
-            continue;
-        int error = image_read_block(image, &image->blocks[next], place, staging);
-        if (error) {
-            int none = 0;
-            if (atomic_compare_exchange_strong(&staging->error, &none, error))
-                snprintf(image->reason, sizeof image->reason, "block %zu at offset %" PRIu64 ": %s", next,
-                         image->blocks[next].block.offset,
-                         error == -EBADMSG ? "its checksum is wrong" : strerror(-error));
-        }
-    }
-    return NULL;
-}
-
-static int protect(struct staging *staging)
-{
-    for (uint32_t i = 0; i < staging->count; i++) {
-        const struct staged *staged = &staging->items[i];
-        const struct mapping_record *record = &staged->record;
-        if (!is_staged(staged) || record->type == MAPPING_SHARED_FILE || record->type == MAPPING_SHARED_ANONYMOUS)
-            continue;
-        if (record->protection != (PROT_READ | PROT_WRITE) &&
-            mprotect((void *)staged->at, record->end - record->start, (int)record->protection))
-            return -errno;
-        if (record->flags & MAPPING_LOCKED)
-            mlock((void *)staged->at, record->end - record->start);
-    }
-    return 0;
-}
-
-int memory_load(struct restoring *restoring)
-{
-    struct staging *staging = restoring->staging;
-    pthread_t helpers[3];
-    cpu_set_t cpus;
-    int count = 0, wanted = sched_getaffinity(0, sizeof cpus, &cpus) ? 1 : CPU_COUNT(&cpus) - 1;
-
-    while (count < wanted && count < 3 && !pthread_create(&helpers[count], NULL, load_blocks, staging))
-        count++;
-    load_blocks(staging);
-    while (count)
-        pthread_join(helpers[--count], NULL);
-    return staging->error ? staging->error : protect(staging);
+    return error ? error : staging_make(restoring);
 }
 
 uint32_t memory_operation_count(const struct restoring *restoring)
 {
-    return restoring->staging->count;
+    return restoring->staging->operation_count;
 }
 
-static struct last_operation operation_for(const struct staged *staged)
+static struct last_operation operation_for(const struct staged *staged, const struct staging *staging)
 {
     const struct mapping_record *record = &staged->record;
     struct last_operation operation = {
         .kind = LAST_MAP,
-        .protection = record->protection,
+        .protection = staged->scattered ? PROT_READ | PROT_WRITE : record->protection,
         .map_flags = MAP_PRIVATE | MAP_ANONYMOUS,
         .advice_flags = record->flags,
         .from = staged->at,
         .to = record->start,
         .length = record->end - record->start,
+        .name = (uint64_t)staged->name,
     };
 
     if (record->type == MAPPING_SHARED_ANONYMOUS)
         operation.kind = LAST_DUPLICATE;
-    else if (is_staged(staged))
+    else if (staging_holds(staged, staging))
         operation.kind = LAST_MOVE;
     if (record->flags & MAPPING_GROWS_DOWN)
         operation.map_flags |= MAP_GROWSDOWN | MAP_STACK;
-    if (record->flags & MAPPING_NO_RESERVE)
+    if (record->flags & MAPPING_NO_RESERVE || (staged->scattered && !(record->flags & MAPPING_ACCOUNTED)))
         operation.map_flags |= MAP_NORESERVE;
+    if (record->flags & MAPPING_DROPPABLE)
+        operation.map_flags = MAPPING_MAP_DROPPABLE | MAP_ANONYMOUS;
     return operation;
 }
 
-static int plan_vdso(struct restoring *restoring, struct staging *staging)
+static struct last_operation *add_operation(struct staging *staging, uint32_t kind, uint64_t to, uint64_t length)
 {
-    struct last_plan *plan = restoring->plan;
-    struct mappings own = { 0 };
-    uint32_t now = 0, then = 0;
-    int error = own_mappings(&own, 0);
+    struct last_operation *operation = &staging->operations[staging->operation_count++];
 
-    for (size_t i = 0; !error && i < own.count; i++)
-        if (is_vdso_part(&own.items[i]) && now < LAST_VDSO_PARTS)
-            plan->vdso_now[now++] = (struct last_range){ own.items[i].start, own.items[i].end };
+    *operation = (struct last_operation){ .kind = kind, .to = to, .length = length };
+    return operation;
+}
+
+enum { DISCARD_BYTES = 16 << 20 };
+
+/* Pages are copied to a scattered mapping; what was copied is given back from time to time, so that not all exists
+ * twice. Returns the index of the first piece behind the mapping. */
+static size_t fill_scattered(struct staging *staging, const struct staged *staged, size_t piece)
+{
+    uint64_t given_back = piece < staging->piece_count ? staging->pieces[piece].at : 0;
+
+    for (; piece < staging->piece_count && staging->pieces[piece].address < staged->record.end; piece++) {
+        const struct piece *here = &staging->pieces[piece];
+        uint64_t end = here->at + here->pages * PAGE_BYTES;
+        add_operation(staging, LAST_FILL, here->address, here->pages * PAGE_BYTES)->from = here->at;
+        if (end - given_back < DISCARD_BYTES)
+            continue;
+        add_operation(staging, LAST_DISCARD, given_back, end - given_back);
+        given_back = end;
+    }
+    add_operation(staging, LAST_PROTECT, staged->record.start, staged->record.end - staged->record.start)->protection =
+        staged->record.protection;
+    return piece;
+}
+
+/* Order: what is mapped, then guard pages, which sealing would forbid, then seals. */
+int memory_plan_operations(struct staging *staging)
+{
+    uint64_t most = 3 * (uint64_t)staging->count + 2 * staging->piece_count + staging->guard_count;
+    size_t piece = 0;
+
+    staging->operations = calloc(most + 1, sizeof *staging->operations);
+    if (!staging->operations || most > UINT32_MAX)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < staging->count; i++) {
+        const struct staged *staged = &staging->items[i];
+        if (staged->record.type == MAPPING_VDSO && !staging_holds(staged, staging))
+            continue;
+        staging->operations[staging->operation_count++] = operation_for(staged, staging);
+        if (staged->scattered)
+            piece = fill_scattered(staging, staged, piece);
+    }
+    for (uint64_t i = 0; i < staging->guard_count; i++)
+        add_operation(staging, LAST_GUARD, staging->guards[i].start, staging->guards[i].end - staging->guards[i].start);
     for (uint32_t i = 0; i < staging->count; i++)
-        if (staging->items[i].record.type == MAPPING_VDSO && then < LAST_VDSO_PARTS)
+        if (staging->items[i].record.flags & MAPPING_SEALED && staging->items[i].record.type != MAPPING_VDSO)
+            add_operation(staging, LAST_SEAL, staging->items[i].record.start,
+                          staging->items[i].record.end - staging->items[i].record.start);
+    return 0;
+}
+
+/* This kernel's parts go where the image's were; when that is another's, to their room, the distances kept. */
+static int plan_vdso(struct last_plan *plan, const struct staging *staging)
+{
+    struct own_vdso own;
+    uint32_t then = 0;
+    int error = find_own_vdso(&own);
+
+    for (uint32_t i = 0; !error && i < own.count; i++) {
+        plan->vdso_now[i] = own.parts[i];
+        if (staging->vdso_new.start)
+            plan->vdso_then[i] = (struct last_range){ staging->vdso_new.start + (own.parts[i].start - own.start),
+                                                      staging->vdso_new.start + (own.parts[i].end - own.start) };
+    }
+    for (uint32_t i = 0; !error && !staging->vdso_new.start && i < staging->count && then < own.count; i++)
+        if (staging->items[i].record.type == MAPPING_VDSO)
             plan->vdso_then[then++] = (struct last_range){ staging->items[i].record.start, staging->items[i].record.end };
-    mappings_free(&own);
-    return error ? error : now == then ? 0 : -EPROTO;
+    if (own.count) {
+        plan->note.vdso_start = plan->vdso_then[0].start;
+        plan->note.vdso_end = plan->vdso_then[own.count - 1].end;
+    }
+    return error;
 }
 
 int memory_last(struct restoring *restoring, struct reader *reader)
 {
     struct staging *staging = restoring->staging;
     struct last_plan *plan = restoring->plan;
+    struct memory_record record;
 
-    (void)reader;
-    for (uint32_t i = 0; i < staging->count; i++)
-        if (staging->items[i].record.type != MAPPING_VDSO)
-            plan->operations[plan->operation_count++] = operation_for(&staging->items[i]);
+    if (reader_take(reader, &record, sizeof record))
+        return reader->error;
+    memcpy(plan->operations, staging->operations, staging->operation_count * sizeof *staging->operations);
+    plan->operation_count = staging->operation_count;
     plan->staging = staging->area;
-    return plan_vdso(restoring, staging);
+    plan->lock_future = record.lock_future;
+    plan->thp_disabled = record.thp_disabled;
+    plan->no_exec_gain = record.no_exec_gain;
+    return plan_vdso(plan, staging);
 }
 
 void memory_show(struct reader *reader, FILE *out)
@@ -491,7 +463,7 @@ void memory_show(struct reader *reader, FILE *out)
 
     if (!parse(reader, &parsed))
         for (uint32_t i = 0; i < parsed.record.mapping_count; i++) {
-            const struct mapping_record *mapping = &parsed.mappings[i];
+            const struct mapping_record *mapping = &parsed.mappings[i].record;
             fprintf(out, "  %" PRIx64 "-%" PRIx64 " %c%c%c %s%s%s\n", mapping->start, mapping->end,
                     mapping->protection & PROT_READ ? 'r' : '-', mapping->protection & PROT_WRITE ? 'w' : '-',
                     mapping->protection & PROT_EXEC ? 'x' : '-', types[mapping->type], mapping->file >= 0 ? " " : "",

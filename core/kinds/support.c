@@ -279,7 +279,9 @@ static uint32_t flag_bits(const char *words)
         { "gd", MAPPING_GROWS_DOWN }, { "nr", MAPPING_NO_RESERVE }, { "lo", MAPPING_LOCKED },
         { "hg", MAPPING_HUGE },       { "nh", MAPPING_NO_HUGE },    { "dc", MAPPING_DONT_FORK },
         { "wf", MAPPING_WIPE_ON_FORK }, { "dd", MAPPING_DONT_DUMP }, { "mg", MAPPING_MERGEABLE },
-        { "sl", MAPPING_SEALED },
+        { "sl", MAPPING_SEALED },     { "lf", MAPPING_LOCKED_ON_FAULT }, { "sr", MAPPING_SEQUENTIAL },
+        { "rr", MAPPING_RANDOM },     { "ac", MAPPING_ACCOUNTED },  { "dp", MAPPING_DROPPABLE },
+        { "mw", MAPPING_MAY_WRITE },  { "ht", MAPPING_POOL },       { "ss", MAPPING_SHADOW_STACK },
     };
     uint32_t flags = 0;
 
@@ -298,12 +300,17 @@ void mappings_add_flags(struct mappings *mappings, const char *smaps)
 
     for (const char *line = smaps; line && *line; line = strchr(line, '\n'), line += line && *line) {
         if (*line >= 'A' && *line <= 'Z') {
-            if (strncmp(line, "VmFlags: ", 9))
+            int flags = !strncmp(line, "VmFlags: ", 9), key = !strncmp(line, "ProtectionKey: ", 15);
+            if (!flags && !key)
                 continue;
             while (at < mappings->count && mappings->items[at].start < start)
                 at++;
-            if (at < mappings->count && mappings->items[at].start == start)
+            if (at == mappings->count || mappings->items[at].start != start)
+                continue;
+            if (flags)
                 mappings->items[at].flags |= flag_bits(line + 9);
+            else
+                mappings->items[at].key = (uint32_t)strtoul(line + 15, NULL, 10);
         } else if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) != 2)
             return;
     }

@@ -6,6 +6,7 @@
 #include <linux/futex.h>
 #include <linux/prctl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <time.h>
 
@@ -70,12 +71,44 @@ void orders_wait(struct agent_page *page, uint64_t token, uint32_t release)
     }
 }
 
+/* What mlockall(2) has said of mappings to come is told by a mapping only: one that is locked cannot be dropped
+ * (madvise(2)), and has its page at once unless that was to come on its first touch. */
+static uint32_t lock_future(void)
+{
+    void *made = sys_mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    uint8_t present = 0;
+    uint32_t flags = 0;
+
+    if (sys_mmap_failed(made))
+        return (long)made == -EAGAIN ? MCL_FUTURE : 0; /* over RLIMIT_MEMLOCK: it would have been locked */
+    SYS_CALL(mincore, made, PAGE_BYTES, &present, 0, 0, 0);
+    if (sys_madvise(made, PAGE_BYTES, MADV_DONTNEED) == -EINVAL)
+        flags = MCL_FUTURE | (present & 1 ? 0 : 4 /* MCL_ONFAULT */);
+    sys_munmap(made, PAGE_BYTES);
+    return flags;
+}
+
+static void describe_memory(struct agent_page *page)
+{
+    long key = SYS_CALL(pkey_alloc, 0, 0, 0, 0, 0, 0), value;
+
+    page->first_key = key > 0 ? (uint32_t)key : 0;
+    if (key > 0)
+        SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
+    page->lock_future = lock_future();
+    value = sys_prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
+    page->thp_disabled = value > 0 ? (uint32_t)value : 0;
+    value = sys_prctl(66 /* PR_GET_MDWE, 6.3 */, 0, 0, 0, 0);
+    page->no_exec_gain = value > 0 ? (uint32_t)value : 0;
+}
+
 static int describe(struct agent_page *page)
 {
     shim.stderr_held = (uint32_t)stop_has_stderr();
     SYS_CALL(clock_gettime, CLOCK_MONOTONIC, page->monotonic, 0, 0, 0, 0);
     SYS_CALL(clock_gettime, CLOCK_BOOTTIME, page->boottime, 0, 0, 0, 0);
     page->brk = (uint64_t)SYS_CALL(brk, 0, 0, 0, 0, 0, 0);
+    describe_memory(page);
     timers_note(page); /* before the signals that wait: see timers_note_signal() */
     cpu_clocks_note();
     page->trigger_owned = shim.trigger_owned;
