@@ -24,6 +24,7 @@
 enum {
     AGENT_MAX_THREADS = 16384,
     AGENT_MAX_RANGES = 256,
+    AGENT_LET_OUT = 16,
     AGENT_SIGNALS = 64,
     AGENT_MAX_TIMERS = 1024, /* interval timers and POSIX timers together */
     AGENT_MAX_WAITING = 4096,
@@ -181,6 +182,10 @@ struct agent_page {
     uint32_t twin_answer;     /* 1: the twin stands */
     int32_t twin_pid;
     uint64_t token;
+    /* A thread that the stop signal has found inside the vDSO goes on for a moment, since another kernel has other code
+     * there: it names itself in a free place, and the saver sends it the signal again. */
+    uint32_t let_out_allowed; /* 0: it parks where it is */
+    uint32_t let_out[AGENT_LET_OUT]; /* TIDs; 0: free */
     char socket[64];          /* abstract address of the saver, without its leading NUL */
     char message[512];        /* to be written to descriptor 2 on VALUE_SAY */
 

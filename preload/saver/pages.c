@@ -2,6 +2,7 @@
 /* The contents of memory: units of up to a block are read, their pages of zeros dropped, checked and written by
  * several workers. A worker needs no lock: the file's end is an atomic counter, and each unit has its own result. */
 #include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -28,6 +29,7 @@ struct work {
     size_t count;
     _Atomic size_t next;
     _Atomic int error;
+    _Atomic uint64_t unreadable; /* address of a page that should be there */
 };
 
 static int is_zero(const uint8_t *page)
@@ -91,6 +93,8 @@ static int save_unit(struct work *work, struct unit *unit, uint8_t *bytes)
                            range);
     uint16_t count;
 
+    if (error == -EIO || error == -EFAULT)
+        work->unreadable = unit->start;
     if (error)
         return error;
     kept = gather(unit, bytes, runs);
@@ -194,6 +198,9 @@ int pages_save(struct saving *saving, int64_t deadline)
         run_workers(&work);
         error = work.error;
     }
+    if (error && work.unreadable)
+        error = refuse(saving, "R-GUARD-PAGE", "the pages from %#" PRIx64 " on cannot be read: guard pages, which this "
+                                               "kernel does not tell of", (uint64_t)work.unreadable);
     if (!error && is_dead(saving))
         error = -ESRCH;
     if (!error)

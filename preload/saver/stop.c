@@ -17,7 +17,7 @@
 
 #include "saver.h"
 
-enum { ORDER_SECONDS = 60 };
+enum { ORDER_SECONDS = 60, LET_OUT_SECONDS = 2 };
 
 static void wake(uint32_t *word)
 {
@@ -211,6 +211,8 @@ static void begin_stop(struct step *step)
     for (uint32_t i = 0; i < used; i++)
         page->threads[i].tid = 0;
     page->parked = 0;
+    memset(page->let_out, 0, sizeof page->let_out);
+    page->let_out_allowed = 1;
     page->saver_pid = (uint32_t)getpid();
     page->message[0] = 0;
     __atomic_store_n(&page->token, token, __ATOMIC_SEQ_CST);
@@ -240,6 +242,22 @@ static int fail_thread(struct step *step, uint32_t tid)
     return result;
 }
 
+/* Threads that were inside the vDSO, and went on, get the signal again; some may be there most of the time. */
+static int send_to_let_out(struct step *step)
+{
+    struct agent_page *page = step->page;
+    int error = 0;
+
+    if (now_nanoseconds() > step->stopped_at + LET_OUT_SECONDS * INT64_C(1000000000))
+        __atomic_store_n(&page->let_out_allowed, 0, __ATOMIC_SEQ_CST);
+    for (int i = 0; !error && i < AGENT_LET_OUT; i++) {
+        uint32_t tid = __atomic_exchange_n(&page->let_out[i], 0, __ATOMIC_SEQ_CST);
+        if (tid)
+            error = send(page, tid, page->token);
+    }
+    return error == -ESRCH ? 0 : error;
+}
+
 static int await_threads(struct step *step, struct sent *sent)
 {
     int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000);
@@ -249,7 +267,9 @@ static int await_threads(struct step *step, struct sent *sent)
         deadline = step->request->deadline;
     for (;;) {
         uint32_t parked = __atomic_load_n(&step->page->parked, __ATOMIC_SEQ_CST);
-        int running = scan_threads(step, sent, &tid, &count);
+        int running = send_to_let_out(step);
+        if (!running)
+            running = scan_threads(step, sent, &tid, &count);
         if (running < 0)
             return running == -ESRCH ? fail(step, EXIT_NO_IMAGE, "no checkpoint: the program has ended")
                                      : fail(step, EXIT_SYSTEM, "no checkpoint: the stop signal cannot be queued: %s",

@@ -82,7 +82,7 @@ static int memory_is_short(const struct step *step)
 {
     char *status = proc_read(step->saving.pid, "status", NULL);
     char *machine = NULL;
-    uint64_t needs = kilobytes(status, "RssAnon"), has, room = cgroup_room(step->saving.pid);
+    uint64_t needs = kilobytes(status, "RssAnon"), shared = kilobytes(status, "RssShmem"), has, room = cgroup_room(step->saving.pid);
     FILE *file = fopen("/proc/meminfo", "re");
     size_t length = 0;
 
@@ -91,6 +91,8 @@ static int memory_is_short(const struct step *step)
     if (file)
         fclose(file);
     has = kilobytes(machine, "MemAvailable");
+    if (needs != UINT64_MAX && shared != UINT64_MAX)
+        needs += shared; /* copied at once */
     free(machine);
     free(status);
     return text_list_holds(step->saving.test_fail, "memory") || (needs != UINT64_MAX && (needs > has || needs > room));
@@ -152,6 +154,8 @@ int twin_copy(struct step *step)
     if (saving->copies < 0)
         return fail_with(step, -errno, "memory for copies");
     error = meeting_order(step, ORDER_COPY, &saving->copies, 0);
+    if (error == -ENODATA)
+        error = refuse(saving, "R-GUARD-PAGE", "a guard page lies in memory that a fork does not copy");
     return error ? fail_with(step, error, "memory that a fork does not copy") : 0;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Before and after main(): the constructor reads the settings and takes the two signals, the destructor drops the page,
  * if there is one. */
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -213,6 +214,18 @@ static void read_run(void)
     text_add(shim.run_directory, sizeof shim.run_directory, at, uuid);
 }
 
+/* The first part that is loaded is all of it: vdso(7), elf(5). */
+static void find_vdso(void)
+{
+    const uint8_t *start = (const uint8_t *)getauxval(AT_SYSINFO_EHDR);
+    const Elf64_Ehdr *header = (const Elf64_Ehdr *)start;
+    const Elf64_Phdr *part = start ? (const Elf64_Phdr *)(start + header->e_phoff) : NULL;
+
+    for (int i = 0; start && i < header->e_phnum; i++)
+        if (part[i].p_type == PT_LOAD)
+            shim.vdso = (struct agent_range){ (uint64_t)start, (uint64_t)start + part[i].p_memsz };
+}
+
 /* The length that libc gave is not exported: registering again tells (rseq(2): EBUSY for an exact match). */
 static void find_rseq(void)
 {
@@ -255,6 +268,7 @@ __attribute__((constructor)) static void enter(void)
     read_names();
     read_trigger();
     find_rseq();
+    find_vdso();
     fail = setting(ENV_TEST_FAIL);
     if (fail)
         text_add(shim.test_fail, sizeof shim.test_fail,

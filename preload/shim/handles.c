@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -99,6 +100,20 @@ static long receive_descriptor(int socket)
     return fd;
 }
 
+/* A page that nobody can read: behind the end of a file, which is nothing, or a guard page, which a copy would lose.
+ * Bits of a pagemap entry: 58 guard page (6.15), 62 swapped, as kernels before that call it. */
+static int may_be_guard(uint64_t address)
+{
+    uint64_t entry;
+    long got, map = sys_openat(AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+
+    if (map < 0)
+        return 1; /* a program that is not dumpable cannot tell */
+    got = SYS_CALL(pread64, map, &entry, sizeof entry, address / PAGE_BYTES * sizeof entry, 0, 0);
+    sys_close((int)map);
+    return got != sizeof entry || entry & (UINT64_C(1) << 58 | UINT64_C(1) << 62);
+}
+
 /* A page that the program itself may not read (PROT_NONE) can be read through /proc/self/mem. */
 static long copy_unreadable(int fd, uint64_t address, uint64_t offset)
 {
@@ -109,45 +124,74 @@ static long copy_unreadable(int fd, uint64_t address, uint64_t offset)
         return mem;
     got = SYS_CALL(pread64, mem, bytes, sizeof bytes, address, 0, 0);
     sys_close((int)mem);
+    if (got == -EIO)
+        return may_be_guard(address) ? -ENODATA : PAGE_BYTES;
     if (got == sizeof bytes)
         got = SYS_CALL(pwrite64, fd, bytes, sizeof bytes, offset, 0, 0);
-    return got == sizeof bytes || got == -EIO ? PAGE_BYTES : got < 0 ? got : -EIO;
+    return got == sizeof bytes ? PAGE_BYTES : got < 0 ? got : -EIO;
 }
 
-/* Pages that are not there at all stay holes of the memfd: touching them would fill the program's memory. */
-static uint64_t absent_pages(const struct agent_page *page, uint64_t at, uint64_t end)
-{
-    uint8_t there[256];
-    uint64_t pages = (end - at) / PAGE_BYTES, count = 0;
+/* What mincore(2) says of the pages from `start`, one byte each. */
+static struct {
+    uint64_t start, pages;
+    uint8_t there[16384];
+} seen;
 
+static int is_there(uint64_t address, uint64_t end)
+{
+    if (address - seen.start >= seen.pages * PAGE_BYTES) {
+        seen.start = address;
+        seen.pages = (end - address) / PAGE_BYTES;
+        if (seen.pages > sizeof seen.there)
+            seen.pages = sizeof seen.there;
+        if (SYS_CALL(mincore, address, seen.pages * PAGE_BYTES, seen.there, 0, 0, 0))
+            memset(seen.there, 1, seen.pages);
+    }
+    return seen.there[(address - seen.start) / PAGE_BYTES] & 1;
+}
+
+/* Pages that are not there at all stay holes of the memfd: touching them would fill the program's memory. Returns the
+ * end of the pages from `at` on that are all there, or all not. */
+static uint64_t run_end(const struct agent_page *page, uint64_t at, uint64_t end, int *ret_there)
+{
+    uint64_t run = at + PAGE_BYTES;
+
+    *ret_there = 1;
     if (!page->skip_absent)
-        return 0;
-    if (pages > sizeof there)
-        pages = sizeof there;
-    if (SYS_CALL(mincore, at, pages * PAGE_BYTES, there, 0, 0, 0))
-        return 0;
-    while (count < pages && !(there[count] & 1))
-        count++;
-    return count * PAGE_BYTES;
+        return end;
+    *ret_there = is_there(at, end);
+    while (run < end && is_there(run, end) == *ret_there)
+        run += PAGE_BYTES;
+    return run;
 }
 
-static long copy_range(const struct agent_page *page, int fd, const struct agent_range *range, uint64_t *offset)
+static long copy_run(int fd, uint64_t at, uint64_t end, uint64_t to)
 {
-    for (uint64_t at = range->start; at < range->end;) {
-        uint64_t skip = absent_pages(page, at, range->end), to = *offset + (at - range->start), most = range->end - at;
-        long wrote = (long)skip;
-        if (page->skip_absent && most > PAGE_BYTES)
-            most = PAGE_BYTES;
-        if (!skip)
-            wrote = SYS_CALL(pwrite64, fd, at, most, to, 0, 0);
+    while (at < end) {
+        long wrote = SYS_CALL(pwrite64, fd, at, end - at, to, 0, 0);
         if (wrote == -EFAULT)
             wrote = copy_unreadable(fd, at, to);
         if (wrote <= 0)
             return wrote ? wrote : -EIO;
         at += (uint64_t)wrote;
+        to += (uint64_t)wrote;
+    }
+    return 0;
+}
+
+static long copy_range(const struct agent_page *page, int fd, const struct agent_range *range, uint64_t *offset)
+{
+    long error = 0;
+
+    seen.pages = 0;
+    for (uint64_t at = range->start, end; !error && at < range->end; at = end) {
+        int there;
+        end = run_end(page, at, range->end, &there);
+        if (there)
+            error = copy_run(fd, at, end, *offset + (at - range->start));
     }
     *offset += range->end - range->start;
-    return 0;
+    return error;
 }
 
 static long copy_all(struct agent_page *page, int socket)

@@ -52,6 +52,7 @@ struct shim {
     uint64_t stderr_device, stderr_inode;
     struct agent_action libc_action; /* of LIBC_SIGNAL, which is ours during a stop */
     uint32_t stderr_held;          /* as of the last stop */
+    struct agent_range vdso;       /* the kernel's code in this process, with its data after a restart */
     uint32_t leaving;              /* 1: the program is ending, no page is made any more */
     uint32_t remaking;             /* 1: a thread makes the page again */
     uint32_t starting;             /* 1: a saver is being started */

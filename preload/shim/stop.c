@@ -142,6 +142,24 @@ static void return_libc_signal(struct agent_page *page)
         sys_rt_sigaction(LIBC_SIGNAL, &shim.libc_action, NULL);
 }
 
+/* The kernel's code in us may be other code when we come back. 1: the thread goes on, and is stopped again soon. */
+static int is_let_out(struct agent_page *page, const ucontext_t *frame)
+{
+    uint64_t place = (uint64_t)frame->uc_mcontext.gregs[REG_RIP];
+    uint32_t tid = (uint32_t)sys_gettid();
+
+    if (place < shim.vdso.start || place >= shim.vdso.end)
+        return 0;
+    for (int i = 0; i < AGENT_LET_OUT && __atomic_load_n(&page->let_out_allowed, __ATOMIC_SEQ_CST); i++) {
+        uint32_t none = 0;
+        if (!__atomic_compare_exchange_n(&page->let_out[i], &none, tid, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+            continue;
+        sys_futex(&page->parked, FUTEX_WAKE, 1, NULL); /* where the saver waits */
+        return 1;
+    }
+    return 0;
+}
+
 /* Not until the frame is settled may anything else happen in this thread: all signals are blocked here. Returns 1 in
  * the life after a restart. */
 static int park_in_slot(struct agent_page *page, uint64_t token, ucontext_t *frame)
@@ -153,6 +171,8 @@ static int park_in_slot(struct agent_page *page, uint64_t token, ucontext_t *fra
 
     if (ORDER_KIND(__atomic_load_n(&page->order, __ATOMIC_SEQ_CST)) != ORDER_STOP || page->token != token)
         return 0; /* given up meanwhile */
+    if (is_let_out(page, frame))
+        return 0;
     slot = __atomic_fetch_add(&page->parked, 1, __ATOMIC_SEQ_CST);
     if (slot >= page->thread_room)
         return 0; /* writing there could mean SIGBUS, with tmpfs full; the saver sees that `parked` is too large */
