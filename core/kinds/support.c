@@ -296,7 +296,7 @@ static uint32_t flag_bits(const char *words)
 void mappings_add_flags(struct mappings *mappings, const char *smaps)
 {
     size_t at = 0;
-    uint64_t start = 0, end;
+    uint64_t start = 0;
 
     for (const char *line = smaps; line && *line; line = strchr(line, '\n'), line += line && *line) {
         if (*line >= 'A' && *line <= 'Z') {
@@ -311,8 +311,8 @@ void mappings_add_flags(struct mappings *mappings, const char *smaps)
                 mappings->items[at].flags |= flag_bits(line + 9);
             else
                 mappings->items[at].key = (uint32_t)strtoul(line + 15, NULL, 10);
-        } else if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) != 2)
-            return;
+        } else
+            start = strtoull(line, NULL, 16); /* sscanf would measure all that is left of the text, each time */
     }
 }
 
