@@ -80,6 +80,38 @@ generations() {
     says_ok mappings
 }
 
+# refused_as NAME WHAT: the checkpoint of `wide WHAT` is refused by that name, and the program runs on.
+refused_as() {
+    start_guest "$2" "$GUESTS/wide" "$2" 2 2>/dev/null || :
+    ! grep NONE "$T/$2.out" || skip "needs: a machine with $2"
+    refused "$PID" 69
+    [[ "$stderr" == *"$1:"* ]] || fail "another name: $stderr"
+    ends_well "$2"
+    says_ok "$2"
+}
+
+@test "guard pages in memory that a fork does not copy are refused by name" {
+    refused_as R-GUARD-PAGE unseen
+}
+
+@test "memory of the pool of huge pages is refused by name" {
+    local had
+    needs_root "for huge pages"
+    had=$(cat /proc/sys/vm/nr_hugepages)
+    [ "$had" -gt 0 ] || echo 2 >/proc/sys/vm/nr_hugepages
+    refused_as R-HUGETLB pool
+    echo "$had" >/proc/sys/vm/nr_hugepages
+}
+
+@test "memory under userfaultfd is refused by name" {
+    refused_as R-USERFAULTFD watched
+}
+
+@test "protection keys are refused by name" {
+    grep -qw ospke /proc/cpuinfo || skip "needs: a CPU with protection keys"
+    refused_as R-PROTECTION-KEY key
+}
+
 # ---- another kernel's vDSO ----
 
 @test "another vDSO: every entry leads to the new one, for threads that were inside of it; three generations" {

@@ -635,20 +635,6 @@ restarted_guest() {
     whole_guest many "$GUESTS/threads" 65 1
 }
 
-@test "wall 8: an image of another vDSO is refused by name" {
-    start_guest vdso "$GUESTS/stdio" 4
-    take "$PID"
-    kill_hard "$PID"
-    VARIABLES=(STASIS_TEST_FAIL=vdso)
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    named "$stderr"
-    VARIABLES=()
-    restart vdso "$IMAGE"
-    ends_well vdso
-    says_ok vdso
-}
-
 # ---- 9 missing pieces of the kernel ----
 
 @test "wall 9: each missing piece of the kernel is worked around or refused by name, at restart" {

@@ -185,7 +185,7 @@ static int redirect(const struct parsed *parsed, const struct own_vdso *own, uin
     if (!*ret_vdso)
         return -ENOMEM;
     memcpy(*ret_vdso, parsed->vdso, parsed->record.vdso_length);
-    return vdso_redirect(*ret_vdso, parsed->record.vdso_length, own->code, own->code_length, base, ret_name);
+    return vdso_redirect(*ret_vdso, parsed->vdso, parsed->record.vdso_length, own->code, own->code_length, base, ret_name);
 }
 
 static int check_vdso(struct restoring *restoring, const struct parsed *parsed)

@@ -129,8 +129,8 @@ static int patch_with_call(uint8_t *code, const char *name)
     return number >= 0 ? 0 : -ENOTSUP;
 }
 
-int vdso_redirect(uint8_t *old, uint64_t old_length, const uint8_t *now, uint64_t now_length, uint64_t now_base,
-                  const char **ret_name)
+int vdso_redirect(uint8_t *code, const uint8_t *old, uint64_t old_length, const uint8_t *now,
+                  uint64_t now_length, uint64_t now_base, const char **ret_name)
 {
     struct elf then, here = { 0 };
     int error = elf_open(&then, old, old_length);
@@ -147,9 +147,9 @@ int vdso_redirect(uint8_t *old, uint64_t old_length, const uint8_t *now, uint64_
             return -ENOTSUP;
         target = find_function(&here, name);
         if (target)
-            redirect_jump(old + offset, now_base + target);
+            redirect_jump(code + offset, now_base + target);
         else
-            error = patch_with_call(old + offset, name);
+            error = patch_with_call(code + offset, name);
     }
     return error;
 }

@@ -4,13 +4,17 @@
  *   many    30000 mappings
  *   limit   as little address space as there is (RLIMIT_AS), and no room for another page
  *   locked  mlockall for all to come
- *   clock   threads that read clocks all the time, most of it inside the vDSO */
+ *   clock   threads that read clocks all the time, most of it inside the vDSO
+ *   unseen, pool, watched, key   a guard page that no fork copies, a huge page, userfaultfd, a protection key
+ * It says NONE and ends with 0 where the machine has no such thing. */
 #include "guest.h"
 
 #include <elf.h>
 #include <pthread.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 enum { TOUCHED = 4096, MANY = 30000, CLOCK_THREADS = 3 };
@@ -194,6 +198,60 @@ static void clock_end(void)
         bad("clock: nobody read it");
 }
 
+static char *special;
+static int watcher;
+
+static void __attribute__((noreturn)) none(void)
+{
+    printf("NONE %s\n", strerror(errno));
+    exit(0);
+}
+
+static void unseen_make(void)
+{
+    special = map(4 * GUEST_PAGE, PROT_READ | PROT_WRITE, 0);
+    if (madvise(special, 4 * GUEST_PAGE, MADV_DONTFORK) || madvise(special + GUEST_PAGE, GUEST_PAGE, 102 /* MADV_GUARD_INSTALL */))
+        none();
+    *special = 1;
+}
+
+static void pool_make(void)
+{
+    special = mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+    if (special == MAP_FAILED)
+        none();
+    *special = 1;
+}
+
+static void watched_make(void)
+{
+    struct uffdio_api api = { .api = UFFD_API };
+    struct uffdio_register wanted = { .mode = UFFDIO_REGISTER_MODE_MISSING };
+
+    special = map(4 * GUEST_PAGE, PROT_READ | PROT_WRITE, 0);
+    *special = 1;
+    wanted.range.start = (uintptr_t)special;
+    wanted.range.len = 4 * GUEST_PAGE;
+    watcher = (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */);
+    if (watcher < 0 || ioctl(watcher, UFFDIO_API, &api) || ioctl(watcher, UFFDIO_REGISTER, &wanted))
+        none();
+}
+
+static void key_make(void)
+{
+    special = map(GUEST_PAGE, PROT_READ | PROT_WRITE, 0);
+    *special = 1;
+    if (pkey_alloc(0, 0) < 0)
+        none();
+}
+
+static void special_check(uint64_t tick)
+{
+    (void)tick;
+    if (*special != 1)
+        bad("special memory");
+}
+
 static void nothing(void)
 {
 }
@@ -206,7 +264,9 @@ static const struct {
 } sorts[] = {
     { "room", room_make, room_check, nothing },       { "many", many_make, many_check, nothing },
     { "limit", limit_make, limit_check, nothing },    { "locked", locked_make, locked_check, nothing },
-    { "clock", clock_make, clock_check, clock_end },
+    { "clock", clock_make, clock_check, clock_end },  { "unseen", unseen_make, special_check, nothing },
+    { "pool", pool_make, special_check, nothing },    { "watched", watched_make, special_check, nothing },
+    { "key", key_make, special_check, nothing },
 };
 
 int main(int argc, char **argv)
