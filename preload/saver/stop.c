@@ -253,7 +253,7 @@ static int send_to_let_out(struct step *step)
     for (int i = 0; !error && i < AGENT_LET_OUT; i++) {
         uint32_t tid = __atomic_exchange_n(&page->let_out[i], 0, __ATOMIC_SEQ_CST);
         if (tid)
-            error = send(page, tid, page->token);
+            error = send(page, tid, STOP_SIGNAL, page->token);
     }
     return error == -ESRCH ? 0 : error;
 }
