@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "../core/floor/agent_page.h"
+#include "../core/kinds/kind.h"
 #include "commands.h"
 #include "locate.h"
 #include "../core/registry/registry.h"
@@ -74,20 +75,29 @@ static void print_programs(const struct program *programs, size_t count, const c
     }
 }
 
+/* Whose a living process is; 0: there is none. The owner of /proc/PID is root's once the process is ending. */
+static int find_owner(uint32_t pid, uid_t *ret_owner)
+{
+    char *status = proc_read((int)pid, "status", NULL);
+    const char *state = status_field(status, "State"), *ids = status_field(status, "Uid");
+    int is_alive = state && ids && *state != 'Z' && *state != 'X';
+
+    if (is_alive)
+        *ret_owner = (uid_t)strtoul(strchr(ids, '\t') + 1, NULL, 10); /* the effective one, the second of four */
+    free(status);
+    return is_alive;
+}
+
 /* Says why there is no such program: gone, somebody else's, or never started with us. */
 static int complain_none(const struct program *programs, size_t count, const char *target)
 {
-    char path[64];
-    struct stat status;
+    uid_t owner;
     uint32_t pid;
-    int is_pid = !options_number(target, INT32_MAX, &pid), is_alive;
+    int is_pid = !options_number(target, INT32_MAX, &pid), is_alive = is_pid && find_owner(pid, &owner);
 
-    if (is_pid)
-        snprintf(path, sizeof path, "/proc/%u", pid);
-    is_alive = is_pid && !stat(path, &status);
-    if (is_alive && geteuid() && status.st_uid != geteuid())
+    if (is_alive && geteuid() && owner != geteuid())
         return complain(EXIT_NOT_ALLOWED, "process %s belongs to another user (uid %u); only that user or root can checkpoint it",
-                        target, status.st_uid);
+                        target, owner);
     if (is_alive)
         complain(0, "no program under stasis has PID %s: process %s was started without it; start it with 'stasis run'", target,
                  target);
