@@ -6,6 +6,7 @@
 #define STASIS_DEADLINE_H
 
 #include <stdint.h>
+#include <sys/time.h>
 #include <time.h>
 #include <ucontext.h>
 
@@ -20,6 +21,13 @@ struct deadline {
 };
 
 int64_t deadline_nanoseconds(const struct timespec *time); /* INT64_MAX for what does not fit */
+int64_t deadline_of_timeval(const struct timeval *time);
+
+/* Clocks that go as the monotonic one goes, which deadlines are kept in; not those of CPU time. */
+int deadline_keeps(clockid_t clock);
+
+/* How long a system call of raw_call_timed waits: nanoseconds, -1: it has no time, or an absolute one. */
+int64_t deadline_of_call(long number, const long arguments[6]);
 
 /* Notes that a wait of so long begins or ends. */
 void deadline_begin(struct deadline *deadline, int64_t nanoseconds);

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../../core/floor/arch/x86_64/raw_call.h"
 #include "../../core/floor/interval.h"
 #include "../../core/floor/syscalls.h"
 #include "../../core/floor/text.h"
@@ -278,6 +279,7 @@ __attribute__((constructor)) static void enter(void)
         return;
     }
     shim.pid = (uint32_t)getpid();
+    shim.raw_call_end = (uint64_t)raw_call_end;
     stop_note_stderr();
     stop_install();
     stop_unblock();

@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include <sys/uio.h>
 
+#include "../../core/floor/arch/x86_64/raw_call.h"
 #include "../../core/floor/syscalls.h"
 #include "../../core/floor/text.h"
 #include "deadline.h"
@@ -90,13 +91,22 @@ static size_t move_length(const uint8_t *code)
 
 enum { LOOK_BACK = 32 };
 
+/* Of a call made by syscall(), which is ours (wrap/system_call.c). */
+static int32_t number_kept(uint64_t pointer)
+{
+    uint64_t number;
+    return resume_fetch(pointer + RAW_CALL_NUMBER, &number, sizeof number) && may_go_on((int32_t)number) ? (int32_t)number : -1;
+}
+
 /* The number in the last `mov imm32, %eax` before the `syscall` that ends at rip, with only moves of arguments between
  * them, as libc's wrappers have it; -1 for other code, and for calls that may not go on. */
-static int32_t number_before(uint64_t rip)
+static int32_t number_before(uint64_t rip, uint64_t pointer)
 {
     uint8_t code[LOOK_BACK + 16] = { 0 };
     const size_t end = LOOK_BACK - 2;
 
+    if (rip == shim.raw_call_end)
+        return number_kept(pointer);
     if (!is_system_call(rip - 2) || !resume_fetch(rip - LOOK_BACK, code, LOOK_BACK))
         return -1;
     for (size_t start = end - 5; start > 0; start--) {
@@ -126,7 +136,7 @@ void resume_settle(ucontext_t *frame)
     if (registers[REG_R11] != registers[REG_EFL])
         return; /* not fresh from a system call */
     if (registers[REG_RCX] == registers[REG_RIP] && registers[REG_RAX] == -EINTR) {
-        int32_t number = number_before((uint64_t)registers[REG_RIP]);
+        int32_t number = number_before((uint64_t)registers[REG_RIP], (uint64_t)registers[REG_RSP]);
         if (number < 0 || program_signal_ends(frame, 0))
             return;
         registers[REG_RAX] = number;

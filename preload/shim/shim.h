@@ -46,6 +46,7 @@ struct shim {
     uint64_t generation;
     uint32_t rseq_length;          /* as libc registered it; 0: none */
     int64_t rseq_offset;           /* from the thread pointer */
+    uint64_t raw_call_end;         /* where an interrupted syscall() stands: raw_call.h */
     uint32_t trigger_owned;        /* 1: the program has a disposition of its own for the trigger signal */
     struct sigaction shown_stop;   /* what the program believes to have set for the stop and trigger signals */
     struct sigaction shown_trigger;

@@ -9,8 +9,7 @@
 #include <sys/select.h>
 #include <sys/signalfd.h>
 
-#include "../deadline.h"
-#include "../shim.h"
+#include "wrap.h"
 
 /* A mask without the stop signal. Returns NULL for NULL. */
 static const sigset_t *without_stop(const sigset_t *set, sigset_t *copy)
@@ -22,48 +21,31 @@ static const sigset_t *without_stop(const sigset_t *set, sigset_t *copy)
     return copy;
 }
 
-#define WRAP_MASK(result, name, parameters, mask, arguments) \
-    NEXT_OF(name);                                           \
-    EXPORTED result name parameters                          \
-    {                                                        \
-        sigset_t clean;                                      \
-        mask = without_stop(mask, &clean);                   \
-        return NEXT(name) arguments;                         \
-    }
+#define WITHOUT_STOP(mask) \
+    sigset_t clean;        \
+    mask = without_stop(mask, &clean)
 
-WRAP_MASK(int, sigprocmask, (int how, const sigset_t *set, sigset_t *old), set, (how, set, old))
-WRAP_MASK(int, pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), set, (how, set, old))
-WRAP_MASK(int, sigsuspend, (const sigset_t *mask), mask, (mask))
-WRAP_MASK(int, sigwait, (const sigset_t *set, int *number), set, (set, number))
-WRAP_MASK(int, sigwaitinfo, (const sigset_t *set, siginfo_t *info), set, (set, info))
-WRAP_MASK(int, signalfd, (int fd, const sigset_t *mask, int flags), mask, (fd, mask, flags))
-WRAP_MASK(int, ppoll, (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask), mask,
-          (fds, count, timeout, mask))
-extern int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, size_t size);
-WRAP_MASK(int, __ppoll_chk,
-          (struct pollfd * fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask, size_t size), mask,
-          (fds, count, timeout, mask, size))
-WRAP_MASK(int, pselect,
-          (int count, fd_set *read, fd_set *write, fd_set *except, const struct timespec *timeout, const sigset_t *mask),
-          mask, (count, read, write, except, timeout, mask))
-WRAP_MASK(int, pthread_attr_setsigmask_np, (pthread_attr_t * attributes, const sigset_t *mask), mask, (attributes, mask))
-/* These three are timed waits too: see sleeps.c. */
+#define WRAP_MASK(name, parameters, mask, arguments) WRAP(int, name, parameters, WITHOUT_STOP(mask), 0, 0, arguments)
+/* These are timed waits too: see sleeps.c. */
 #define WRAP_TIMED_MASK(name, parameters, mask, is_timed, time, arguments) \
-    NEXT_OF(name);                                                        \
-    EXPORTED int name parameters                                          \
-    {                                                                     \
-        struct deadline deadline;                                         \
-        sigset_t clean;                                                   \
-        int got;                                                          \
-        mask = without_stop(mask, &clean);                                \
-        if (!(is_timed))                                                  \
-            return NEXT(name) arguments;                                  \
-        deadline_begin(&deadline, time);                                  \
-        got = NEXT(name) arguments;                                       \
-        deadline_end(&deadline);                                          \
-        return got;                                                       \
-    }
+    WRAP(int, name, parameters, WITHOUT_STOP(mask), is_timed, time, arguments)
 
+WRAP_MASK(sigprocmask, (int how, const sigset_t *set, sigset_t *old), set, (how, set, old))
+WRAP_MASK(pthread_sigmask, (int how, const sigset_t *set, sigset_t *old), set, (how, set, old))
+WRAP_MASK(sigsuspend, (const sigset_t *mask), mask, (mask))
+WRAP_MASK(sigwait, (const sigset_t *set, int *number), set, (set, number))
+WRAP_MASK(sigwaitinfo, (const sigset_t *set, siginfo_t *info), set, (set, info))
+WRAP_MASK(pthread_attr_setsigmask_np, (pthread_attr_t * attributes, const sigset_t *mask), mask, (attributes, mask))
+WRAP_MASK(signalfd, (int fd, const sigset_t *mask, int flags), mask, (fd, mask, flags))
+WRAP_TIMED_MASK(ppoll, (struct pollfd * fds, nfds_t count, const struct timespec *time, const sigset_t *mask), mask, time,
+                deadline_nanoseconds(time), (fds, count, time, mask))
+extern int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *time, const sigset_t *mask, size_t size);
+WRAP_TIMED_MASK(__ppoll_chk,
+                (struct pollfd * fds, nfds_t count, const struct timespec *time, const sigset_t *mask, size_t size), mask,
+                time, deadline_nanoseconds(time), (fds, count, time, mask, size))
+WRAP_TIMED_MASK(pselect,
+                (int count, fd_set *read, fd_set *write, fd_set *except, const struct timespec *time, const sigset_t *mask),
+                mask, time, deadline_nanoseconds(time), (count, read, write, except, time, mask))
 WRAP_TIMED_MASK(sigtimedwait, (const sigset_t *set, siginfo_t *info, const struct timespec *time), set, time,
                 deadline_nanoseconds(time), (set, info, time))
 WRAP_TIMED_MASK(epoll_pwait, (int epoll, struct epoll_event *events, int count, int time, const sigset_t *mask), mask,

@@ -1,35 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* Sleeps and timed waits whose time the kernel would start anew: each notes its first deadline. What ends at an absolute
- * time (sem_timedwait, pthread_cond_timedwait) or keeps the time left itself (select, pselect, ppoll) needs none. */
+/* Sleeps and timed waits whose time the kernel would start anew, or (select) count without our stops: each notes its first
+ * deadline. What ends at an absolute time (sem_timedwait, pthread_cond_timedwait) needs none. */
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/select.h>
 #include <sys/sem.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "../deadline.h"
-#include "../shim.h"
 #include "cpu_clocks.h"
+#include "wrap.h"
 
 #define WRAP_SLEEP(result, name, parameters, is_timed, time, arguments) \
-    NEXT_OF(name);                                                      \
-    EXPORTED result name parameters                                     \
-    {                                                                   \
-        struct deadline deadline;                                       \
-        result got;                                                     \
-        if (!(is_timed))                                                \
-            return NEXT(name) arguments;                                \
-        deadline_begin(&deadline, time);                                \
-        got = NEXT(name) arguments;                                     \
-        deadline_end(&deadline);                                        \
-        return got;                                                     \
-    }
-
-/* Clocks that go as the monotonic one goes, which deadlines are kept in; not those of CPU time. */
-static int is_of_the_wall(clockid_t clock)
-{
-    return clock == CLOCK_REALTIME || clock == CLOCK_MONOTONIC || clock == CLOCK_BOOTTIME || clock == CLOCK_TAI;
-}
+    WRAP(result, name, parameters, NOTHING_TO_PREPARE, is_timed, time, arguments)
 
 WRAP_SLEEP(int, nanosleep, (const struct timespec *time, struct timespec *left), time, deadline_nanoseconds(time), (time, left))
 NEXT_OF(clock_nanosleep);
@@ -41,8 +25,8 @@ EXPORTED int clock_nanosleep(clockid_t clock, int flags, const struct timespec *
     uint32_t life;
     int got;
 
-    if (!time || flags & TIMER_ABSTIME || !is_of_the_wall(clock)) {
-        if (!time || !(flags & TIMER_ABSTIME) || is_of_the_wall(clock))
+    if (!time || flags & TIMER_ABSTIME || !deadline_keeps(clock)) {
+        if (!time || !(flags & TIMER_ABSTIME) || deadline_keeps(clock))
             return NEXT(clock_nanosleep)(clock, flags, time, left);
         do {
             life = cpu_clocks_moved;
@@ -67,3 +51,6 @@ WRAP_SLEEP(int, epoll_wait, (int epoll, struct epoll_event *events, int count, i
            time * INT64_C(1000000), (epoll, events, count, time))
 WRAP_SLEEP(int, semtimedop, (int id, struct sembuf *operations, size_t count, const struct timespec *time), time,
            deadline_nanoseconds(time), (id, operations, count, time))
+WRAP_SLEEP(int, select, (int count, fd_set *read, fd_set *write, fd_set *except, struct timeval *time), time,
+           deadline_of_timeval(time), (count, read, write, except, time))
+WRAP_SLEEP(int, thrd_sleep, (const struct timespec *time, struct timespec *left), time, deadline_nanoseconds(time), (time, left))

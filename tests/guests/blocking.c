@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: MIT */
+/* blocking SECONDS FILE: a thread in every sort of blocking call, through libc and as a bare system call. None may give
+ * EINTR that the program has no signal for, none may end before its time. Waits without a time end when, and only when,
+ * the main thread gives them what they wait for. How late the latest timed wait was, in ms, is written to FILE. */
+#include "guest.h"
+
+#include <linux/futex.h>
+#include <poll.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <sys/epoll.h>
+#include <sys/select.h>
+#include <threads.h>
+
+enum { SHORT_MS = 30, LONG_MS = 3000, WAITED = 34 + 6 /* SIGRTMIN + 6, in which no handler is */, NEVER = WAITED + 1 };
+
+static volatile int stop;
+static sem_t semaphore;
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER, held = PTHREAD_MUTEX_INITIALIZER;
+static pthread_rwlock_t held_for_writing = PTHREAD_RWLOCK_INITIALIZER;
+static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
+static uint32_t word;
+
+static struct timespec span(long ms)
+{
+    return (struct timespec){ ms / 1000, ms % 1000 * 1000000L };
+}
+
+static struct timespec until(clockid_t clock, long ms)
+{
+    struct timespec time;
+
+    clock_gettime(clock, &time);
+    time.tv_sec += ms / 1000 + (time.tv_nsec + ms % 1000 * 1000000L) / 1000000000L;
+    time.tv_nsec = (time.tv_nsec + ms % 1000 * 1000000L) % 1000000000L;
+    return time;
+}
+
+/* ---- timed: each returns 0 when it ended as it should, else an error number ---- */
+
+static int ended(long result, long wanted, int error)
+{
+    if (result != wanted)
+        return result < 0 ? errno : 1000 + (int)result;
+    return result < 0 && errno != error ? errno : 0;
+}
+
+static sigset_t set_of(int number)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, number);
+    return set;
+}
+
+static int by_nanosleep(long ms)
+{
+    struct timespec time = span(ms), left = { 7, 7 };
+
+    return ended(nanosleep(&time, &left), 0, 0);
+}
+
+static int by_sleep(long ms)
+{
+    return ms < 1000 ? ended(usleep((useconds_t)ms * 1000), 0, 0) : (int)sleep((unsigned)ms / 1000);
+}
+
+static int by_thrd_sleep(long ms)
+{
+    struct timespec time = span(ms);
+
+    return thrd_sleep(&time, NULL) ? EINTR : 0;
+}
+
+static int by_clock_boottime(long ms)
+{
+    struct timespec time = span(ms);
+
+    return clock_nanosleep(CLOCK_BOOTTIME, 0, &time, NULL);
+}
+
+static int by_clock_absolute(long ms)
+{
+    struct timespec time = until(CLOCK_MONOTONIC, ms);
+
+    return clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL);
+}
+
+static int by_poll(long ms)
+{
+    return ended(poll(NULL, 0, (int)ms), 0, 0);
+}
+
+static int by_ppoll(long ms)
+{
+    struct timespec time = span(ms);
+
+    return ended(ppoll(NULL, 0, &time, NULL), 0, 0);
+}
+
+static int by_select(long ms)
+{
+    struct timeval time = { ms / 1000, ms % 1000 * 1000 };
+
+    return ended(select(0, NULL, NULL, NULL, &time), 0, 0);
+}
+
+static int by_pselect(long ms)
+{
+    struct timespec time = span(ms);
+    sigset_t none;
+
+    sigemptyset(&none);
+    return ended(pselect(0, NULL, NULL, NULL, &time, &none), 0, 0);
+}
+
+static int by_semaphore(long ms)
+{
+    struct timespec time = until(CLOCK_REALTIME, ms);
+
+    return ended(sem_timedwait(&semaphore, &time), -1, ETIMEDOUT);
+}
+
+static int by_condition(long ms)
+{
+    struct timespec time = until(CLOCK_REALTIME, ms);
+    int error;
+
+    pthread_mutex_lock(&mutex);
+    error = pthread_cond_timedwait(&condition, &mutex, &time);
+    pthread_mutex_unlock(&mutex);
+    return error == ETIMEDOUT ? 0 : error ? error : EAGAIN;
+}
+
+static int by_mutex(long ms)
+{
+    struct timespec time = until(CLOCK_REALTIME, ms);
+    int error = pthread_mutex_timedlock(&held, &time);
+
+    return error == ETIMEDOUT ? 0 : error ? error : EAGAIN;
+}
+
+static int by_rwlock(long ms)
+{
+    struct timespec time = until(CLOCK_REALTIME, ms);
+    int error = pthread_rwlock_timedrdlock(&held_for_writing, &time);
+
+    return error == ETIMEDOUT ? 0 : error ? error : EAGAIN;
+}
+
+static int by_sigtimedwait(long ms)
+{
+    struct timespec time = span(ms);
+    sigset_t set = set_of(NEVER);
+
+    return ended(sigtimedwait(&set, NULL, &time), -1, EAGAIN);
+}
+
+static int raw_nanosleep(long ms)
+{
+    struct timespec time = span(ms);
+
+    return ended(syscall(SYS_nanosleep, &time, NULL), 0, 0);
+}
+
+static int raw_clock(long ms)
+{
+    struct timespec time = span(ms);
+
+    return ended(syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &time, &time), 0, 0);
+}
+
+static int raw_clock_absolute(long ms)
+{
+    struct timespec time = until(CLOCK_MONOTONIC, ms);
+
+    return ended(syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, TIMER_ABSTIME, &time, NULL), 0, 0);
+}
+
+static int raw_poll(long ms)
+{
+    return ended(syscall(SYS_poll, NULL, 0, (int)ms), 0, 0);
+}
+
+static int raw_ppoll(long ms)
+{
+    struct timespec time = span(ms);
+
+    return ended(syscall(SYS_ppoll, NULL, 0, &time, NULL, 8), 0, 0);
+}
+
+static int raw_select(long ms)
+{
+    struct timeval time = { ms / 1000, ms % 1000 * 1000 };
+
+    return ended(syscall(SYS_select, 0, NULL, NULL, NULL, &time), 0, 0);
+}
+
+static int raw_pselect(long ms)
+{
+    struct timespec time = span(ms);
+    struct {
+        const void *set;
+        size_t length;
+    } mask = { NULL, 8 };
+
+    return ended(syscall(SYS_pselect6, 0, NULL, NULL, NULL, &time, &mask), 0, 0);
+}
+
+static int raw_futex(long ms)
+{
+    struct timespec time = span(ms);
+
+    return ended(syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, &time, NULL, 0), -1, ETIMEDOUT);
+}
+
+static int raw_futex_absolute(long ms)
+{
+    struct timespec time = until(CLOCK_MONOTONIC, ms);
+
+    return ended(syscall(SYS_futex, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, &time, NULL, 1), -1, ETIMEDOUT);
+}
+
+static int raw_futex_waitv(long ms)
+{
+    struct {
+        uint64_t value, address;
+        uint32_t flags, reserved;
+    } wait = { 0, (uint64_t)(uintptr_t)&word, 2 | 0x80 /* u32, private */, 0 };
+    struct timespec time = until(CLOCK_MONOTONIC, ms);
+    long result = syscall(449 /* futex_waitv */, &wait, 1, 0, &time, CLOCK_MONOTONIC);
+
+    return result == -1 && errno == ENOSYS ? by_clock_absolute(ms) : ended(result, -1, ETIMEDOUT);
+}
+
+static int raw_sigtimedwait(long ms)
+{
+    struct timespec time = span(ms);
+    sigset_t set = set_of(NEVER);
+
+    return ended(syscall(SYS_rt_sigtimedwait, &set, NULL, &time, 8), -1, EAGAIN);
+}
+
+static const struct way {
+    const char *name;
+    int (*wait)(long ms);
+    int real_time; /* by the wall clock: after a restart it may be over early, which is right */
+} ways[] = {
+    { "nanosleep", by_nanosleep, 0 },
+    { "usleep and sleep", by_sleep, 0 },
+    { "thrd_sleep", by_thrd_sleep, 0 },
+    { "clock_nanosleep of boot time", by_clock_boottime, 0 },
+    { "clock_nanosleep TIMER_ABSTIME", by_clock_absolute, 0 },
+    { "poll", by_poll, 0 },
+    { "ppoll", by_ppoll, 0 },
+    { "select", by_select, 0 },
+    { "pselect", by_pselect, 0 },
+    { "sem_timedwait", by_semaphore, 1 },
+    { "pthread_cond_timedwait", by_condition, 1 },
+    { "pthread_mutex_timedlock", by_mutex, 1 },
+    { "pthread_rwlock_timedrdlock", by_rwlock, 1 },
+    { "sigtimedwait", by_sigtimedwait, 0 },
+    { "raw nanosleep", raw_nanosleep, 0 },
+    { "raw clock_nanosleep", raw_clock, 0 },
+    { "raw clock_nanosleep TIMER_ABSTIME", raw_clock_absolute, 0 },
+    { "raw poll", raw_poll, 0 },
+    { "raw ppoll", raw_ppoll, 0 },
+    { "raw select", raw_select, 0 },
+    { "raw pselect6", raw_pselect, 0 },
+    { "raw futex", raw_futex, 0 },
+    { "raw futex, absolute", raw_futex_absolute, 0 },
+    { "raw futex_waitv", raw_futex_waitv, 0 },
+    { "raw rt_sigtimedwait", raw_sigtimedwait, 0 },
+};
+
+enum { WAYS = sizeof ways / sizeof ways[0] };
+static double latest[2 * WAYS];
+
+static void wait_once(int thread)
+{
+    const struct way *way = &ways[thread / 2];
+    long ms = thread % 2 ? LONG_MS : SHORT_MS;
+    double start = seconds_now(), late;
+    int error = way->wait(ms);
+
+    late = seconds_now() - start - (double)ms / 1000;
+    if (error)
+        bad("%s of %ld ms: %s", way->name, ms, error < 1000 ? strerror(error) : "it returned something else");
+    if (late < -0.002 && !way->real_time)
+        bad("%s of %ld ms was over %.3f s early", way->name, ms, -late);
+    if (late > latest[thread])
+        latest[thread] = late;
+}
+
+static void *timed(void *thread)
+{
+    while (!stop)
+        wait_once((int)(intptr_t)thread);
+    return NULL;
+}
+
+/* ---- without a time: each comes back once for each thing it is given ---- */
+
+static int pipe_ends[2], raw_pipe_ends[2], poll_pipe_ends[2];
+static __thread volatile sig_atomic_t signals;
+
+static void on_signal(int number)
+{
+    (void)number;
+    signals++;
+}
+
+/* Blocked but while it waits, so that no signal comes just before. */
+static int by_sigsuspend(void)
+{
+    sigset_t open;
+
+    pthread_sigmask(SIG_SETMASK, NULL, &open);
+    sigdelset(&open, SIGUSR1);
+    return ended(sigsuspend(&open), -1, EINTR);
+}
+
+static int by_raw_sigsuspend(void)
+{
+    sigset_t open;
+
+    pthread_sigmask(SIG_SETMASK, NULL, &open);
+    sigdelset(&open, SIGUSR1);
+    return ended(syscall(SYS_rt_sigsuspend, &open, 8), -1, EINTR);
+}
+
+static int by_ppoll_signal(void)
+{
+    sigset_t open;
+
+    pthread_sigmask(SIG_SETMASK, NULL, &open);
+    sigdelset(&open, SIGUSR1);
+    return ended(ppoll(NULL, 0, NULL, &open), -1, EINTR);
+}
+
+/* A signal that comes just before pause() is lost, so its handler counts, and what counts is that the pause is over. */
+static int by_sigwait(void)
+{
+    sigset_t set = set_of(WAITED);
+    int number = 0, error = sigwait(&set, &number);
+
+    return error ? error : number == WAITED ? 0 : EAGAIN;
+}
+
+static int by_sigwaitinfo(void)
+{
+    sigset_t set = set_of(WAITED);
+
+    return ended(sigwaitinfo(&set, NULL), WAITED, 0);
+}
+
+static int by_raw_sigwait(void)
+{
+    sigset_t set = set_of(WAITED);
+
+    return ended(syscall(SYS_rt_sigtimedwait, &set, NULL, NULL, 8), WAITED, 0);
+}
+
+static int by_read(void)
+{
+    char got;
+
+    return ended(read(pipe_ends[0], &got, 1), 1, 0);
+}
+
+static int by_raw_read(void)
+{
+    char got;
+
+    return ended(syscall(SYS_read, raw_pipe_ends[0], &got, 1), 1, 0);
+}
+
+static int by_poll_pipe(void)
+{
+    struct pollfd wait = { .fd = poll_pipe_ends[0], .events = POLLIN };
+    char got;
+    int error = ended(poll(&wait, 1, -1), 1, 0);
+
+    return error ? error : ended(read(poll_pipe_ends[0], &got, 1), 1, 0);
+}
+
+static sem_t given;
+
+static int by_sem_wait(void)
+{
+    return ended(sem_wait(&given), 0, 0);
+}
+
+static struct endless {
+    const char *name;
+    int (*wait)(void);
+    int signal;     /* that ends it; 0: `end` or the semaphore */
+    int *end;       /* of a pipe, to write to */
+    volatile long count;
+    pthread_t thread;
+} endless[] = {
+    { "sigsuspend", by_sigsuspend, SIGUSR1, NULL, 0, 0 },
+    { "raw rt_sigsuspend", by_raw_sigsuspend, SIGUSR1, NULL, 0, 0 },
+    { "ppoll for a signal", by_ppoll_signal, SIGUSR1, NULL, 0, 0 },
+    { "sigwait", by_sigwait, WAITED, NULL, 0, 0 },
+    { "sigwaitinfo", by_sigwaitinfo, WAITED, NULL, 0, 0 },
+    { "raw rt_sigtimedwait", by_raw_sigwait, WAITED, NULL, 0, 0 },
+    { "read", by_read, 0, &pipe_ends[1], 0, 0 },
+    { "raw read", by_raw_read, 0, &raw_pipe_ends[1], 0, 0 },
+    { "poll of a pipe", by_poll_pipe, 0, &poll_pipe_ends[1], 0, 0 },
+    { "sem_wait", by_sem_wait, 0, NULL, 0, 0 },
+};
+
+enum { ENDLESS = sizeof endless / sizeof endless[0], GIVE_EVERY = 20 };
+
+static void *without_time(void *argument)
+{
+    struct endless *self = argument;
+
+    while (!stop) {
+        int error = self->wait();
+        if (error)
+            bad("%s: %s", self->name, error < 1000 ? strerror(error) : "it returned something else");
+        if (self->signal == SIGUSR1 && signals != self->count + 1)
+            bad("%s came back after %d signals of %ld", self->name, (int)signals, self->count + 1);
+        self->count++;
+    }
+    return NULL;
+}
+
+/* pause() has no way to wait without a race, so it is only looked at that it does not come back by itself. */
+static volatile int paused;
+
+static void *for_ever(void *argument)
+{
+    if (argument)
+        syscall(SYS_pause);
+    else
+        pause();
+    if (!paused || errno != EINTR || !signals)
+        bad("pause came back");
+    return NULL;
+}
+
+static void give(struct endless *waiter)
+{
+    if (waiter->signal)
+        pthread_kill(waiter->thread, waiter->signal);
+    else if (!waiter->end)
+        sem_post(&given);
+    else if (write(*waiter->end, "x", 1) != 1)
+        bad("write: %s", strerror(errno));
+}
+
+static void wait_for_count(const struct endless *waiter, long wanted)
+{
+    for (int patience = 0; waiter->count < wanted; patience++) {
+        if (patience > 12000)
+            bad("%s did not end when it should", waiter->name);
+        tick_sleep();
+    }
+    if (waiter->count > wanted)
+        bad("%s came back of itself", waiter->name);
+}
+
+static void give_all(long *times)
+{
+    for (int i = 0; i < ENDLESS; i++)
+        give(&endless[i]);
+    ++*times;
+    for (int i = 0; i < ENDLESS; i++)
+        wait_for_count(&endless[i], *times);
+}
+
+static void end_pauses(pthread_t pauses[2])
+{
+    sigset_t set = set_of(SIGUSR1);
+
+    paused = 1;
+    for (int i = 0; i < 2; i++)
+        while (!pthread_kill(pauses[i], SIGUSR1) && pthread_tryjoin_np(pauses[i], NULL))
+            tick_sleep();
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+}
+
+static void set_up(void)
+{
+    struct sigaction action = { .sa_handler = on_signal };
+    sigset_t set = set_of(WAITED);
+
+    sigaction(SIGUSR1, &action, NULL);
+    sigaddset(&set, NEVER);
+    sigaddset(&set, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &set, NULL);
+    sem_init(&semaphore, 0, 0);
+    sem_init(&given, 0, 0);
+    pthread_mutex_lock(&held);
+    pthread_rwlock_wrlock(&held_for_writing);
+    if (pipe(pipe_ends) || pipe(raw_pipe_ends) || pipe(poll_pipe_ends))
+        bad("pipe");
+}
+
+static void write_latest(const char *path)
+{
+    FILE *file = fopen(path, "w");
+    int worst = 0;
+
+    for (int i = 1; i < 2 * WAYS; i++)
+        if (latest[i] > latest[worst])
+            worst = i;
+    if (!file || fprintf(file, "%.0f %s of %d ms\n", latest[worst] * 1000, ways[worst / 2].name,
+                         worst % 2 ? LONG_MS : SHORT_MS) < 0 || fclose(file))
+        bad("%s: %s", path, strerror(errno));
+}
+
+int main(int argc, char **argv)
+{
+    long ticks = ticks_wanted(argc, argv, 1, 5), times = 0;
+    sigset_t open = set_of(SIGUSR1);
+    pthread_t threads[2 * WAYS], pauses[2];
+
+    set_up();
+    for (intptr_t i = 0; i < 2 * WAYS; i++)
+        if (pthread_create(&threads[i], NULL, timed, (void *)i))
+            bad("pthread_create");
+    for (int i = 0; i < ENDLESS; i++)
+        if (pthread_create(&endless[i].thread, NULL, without_time, &endless[i]))
+            bad("pthread_create");
+    pthread_sigmask(SIG_UNBLOCK, &open, NULL);
+    for (intptr_t i = 0; i < 2; i++)
+        if (pthread_create(&pauses[i], NULL, for_ever, (void *)i))
+            bad("pthread_create");
+    ready();
+    for (long tick = 0; tick < ticks; tick++) {
+        if (tick % GIVE_EVERY == 0)
+            give_all(&times);
+        tick_sleep();
+    }
+    stop = 1;
+    give_all(&times);
+    end_pauses(pauses);
+    for (int i = 0; i < 2 * WAYS; i++)
+        pthread_join(threads[i], NULL);
+    for (int i = 0; i < ENDLESS; i++)
+        pthread_join(endless[i].thread, NULL);
+    if (argc > 2)
+        write_latest(argv[2]);
+    printf("OK blocking\n");
+    return 0;
+}
