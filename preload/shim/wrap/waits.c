@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "../../../core/floor/syscalls.h"
 #include "../shim.h"
 
 enum { ODD_CHILDREN = (int)(__WALL | __WCLONE) };
@@ -40,11 +41,25 @@ EXPORTED pid_t wait4(pid_t pid, int *status, int options, struct rusage *usage)
     return got;
 }
 
+/* With WNOWAIT it is not reaped yet, and would be found for ever. */
+static int is_helper_swallowed(pid_t pid, int options)
+{
+    if (pid <= 0 || !(options & ODD_CHILDREN) || !helper_forget(pid))
+        return 0;
+    if (options & WNOWAIT)
+        sys_wait4(pid, NULL, __WCLONE);
+    return 1;
+}
+
 EXPORTED int waitid(idtype_t type, id_t id, siginfo_t *info, int options)
 {
+    siginfo_t own = { 0 }; /* the program may not want to know whose end it was; we do */
     int result;
+
+    if (!info)
+        info = &own;
     do
         result = NEXT(waitid)(type, id, info, options);
-    while (!result && info && options & ODD_CHILDREN && info->si_pid > 0 && helper_forget(info->si_pid));
+    while (!result && is_helper_swallowed(info->si_pid, options));
     return result;
 }
