@@ -58,11 +58,21 @@ int stop_process(struct step *step);              /* exit status */
 int stop_order(struct step *step, enum agent_order order);  /* 0 or -errno of the process; -ETIMEDOUT */
 void stop_order_give(struct step *step, enum agent_order order); /* the same in two halves, for orders that meet */
 int stop_order_wait(struct step *step);
+int stop_given_up(struct step *step);             /* the requester's time is over */
 void stop_resume(struct step *step);
 /* Without a twin: has the program not freed itself meanwhile? 1 with a twin. */
 int stop_still_holds(const struct step *step);
 void stop_exit_program(struct step *step);
 void stop_say(struct step *step);                 /* step->message to the program's stderr */
+
+/* obstacles.c: why a thread does not stop. Exit status. */
+struct obstacle {
+    uint32_t tid;             /* 0: none */
+    int64_t since;
+};
+int obstacles_before(struct step *step);          /* while the program runs */
+int obstacles_look(struct step *step, struct obstacle *obstacle, uint32_t tid); /* at one that does not come; 0: it still may */
+int obstacles_fail(struct step *step, uint32_t tid); /* it did not */
 
 /* meeting.c: the abstract socket. */
 int meeting_open(struct step *step);

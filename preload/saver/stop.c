@@ -61,27 +61,36 @@ static int send(const struct agent_page *page, uint32_t tid, int number, uint64_
     return syscall(SYS_rt_sigqueueinfo, page->pid, number, &info) ? -errno : 0;
 }
 
-/* The threads that have been sent this stop already, sorted as /proc gave them: by insertion. */
+/* The threads that have been sent this stop already, and in which look at all threads each was last seen: one that was
+ * missing in the look before is another thread with that number. */
 struct sent {
-    uint32_t *tids;
+    struct sent_thread {
+        uint32_t tid, look;
+    } *threads;
     size_t count, room;
+    uint32_t look;
     struct sent *by_libc_signal; /* those that were sent the other one, too */
 };
 
 static int was_sent(struct sent *sent, uint32_t tid)
 {
-    for (size_t i = 0; i < sent->count; i++)
-        if (sent->tids[i] == tid)
-            return 1;
+    for (size_t i = 0; i < sent->count; i++) {
+        struct sent_thread *thread = &sent->threads[i];
+        if (thread->tid != tid)
+            continue;
+        int is_same = sent->look - thread->look <= 1;
+        thread->look = sent->look;
+        return is_same;
+    }
     if (sent->count == sent->room) {
         size_t room = sent->room ? sent->room * 2 : 256;
-        uint32_t *tids = realloc(sent->tids, room * sizeof *tids);
-        if (!tids)
+        struct sent_thread *threads = realloc(sent->threads, room * sizeof *threads);
+        if (!threads)
             return 1;
-        sent->tids = tids;
+        sent->threads = threads;
         sent->room = room;
     }
-    sent->tids[sent->count++] = tid;
+    sent->threads[sent->count++] = (struct sent_thread){ tid, sent->look };
     return 0;
 }
 
@@ -114,6 +123,7 @@ static int scan_threads(struct step *step, struct sent *sent, uint32_t *ret_tid,
     int running = 0;
 
     *ret_count = 0;
+    sent->look++;
     snprintf(path, sizeof path, "/proc/%u/task", step->page->pid);
     tasks = opendir(path);
     if (!tasks)
@@ -219,27 +229,9 @@ static void begin_stop(struct step *step)
     stop_order_give(step, ORDER_STOP);
 }
 
-/* Why a thread does not come: it blocks the signal, or sleeps in the kernel. */
-static int fail_thread(struct step *step, uint32_t tid)
+int stop_given_up(struct step *step)
 {
-    char name[64];
-    snprintf(name, sizeof name, "task/%u/status", tid);
-    char *status = proc_read((int)step->page->pid, name, NULL);
-    const char *blocked = status ? status_field(status, "SigBlk") : NULL, *state = status ? status_field(status, "State") : NULL;
-    int result;
-
-    if (blocked && strtoull(blocked, NULL, 16) & UINT64_C(1) << (STOP_SIGNAL - 1))
-        result = fail(step, EXIT_REFUSED, "no checkpoint: R-SIGNAL-BLOCKED: thread %u blocks signal %d and did not stop", tid,
-                      STOP_SIGNAL);
-    else if (state && (*state == 'T' || *state == 't'))
-        result = fail(step, EXIT_REFUSED, "no checkpoint: R-STOPPED: the program is stopped (SIGSTOP, Ctrl-Z or a debugger)");
-    else if (state && *state == 'Z')
-        result = fail(step, EXIT_REFUSED, "no checkpoint: R-MAIN-THREAD: the main thread has ended while others run on");
-    else
-        result = fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: thread %u did not stop (state %.1s)", tid,
-                      state ? state : "?");
-    free(status);
-    return result;
+    return fail(step, EXIT_RUN_AGAIN, "given up: the program did not stop in time");
 }
 
 /* Threads that were inside the vDSO, and went on, get the signal again; some may be there most of the time. */
@@ -262,6 +254,7 @@ static int await_threads(struct step *step, struct sent *sent)
 {
     int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000);
     uint32_t tid = 0, count = 0;
+    struct obstacle obstacle = { 0 };
 
     if (deadline > step->request->deadline)
         deadline = step->request->deadline;
@@ -282,11 +275,13 @@ static int await_threads(struct step *step, struct sent *sent)
             return fail(step, EXIT_REFUSED, "no checkpoint: R-MANY-THREADS: more than %u threads, or they multiply too fast",
                         step->page->thread_room);
         if (now_nanoseconds() > deadline || (step->main_has_ended && running == 1))
-            return deadline == step->request->deadline ? fail(step, EXIT_RUN_AGAIN, "given up: the program did not stop in time")
-                                                       : fail_thread(step, tid);
+            return deadline == step->request->deadline ? stop_given_up(step) : obstacles_fail(step, tid);
         wait_word(&step->page->parked, parked, 1);
-        if (step->page->parked == parked)
-            wake_when_job_stopped(step);
+        if (step->page->parked != parked)
+            continue;
+        wake_when_job_stopped(step);
+        if (running && obstacles_look(step, &obstacle, obstacle.tid ? obstacle.tid : tid))
+            return EXIT_REFUSED;
     }
 }
 
@@ -300,14 +295,14 @@ int stop_process(struct step *step)
     step->saving.page_device = step->page_device;
     step->saving.page_inode = step->page_inode;
     step->saving.memory = step->saving.pagemap = step->saving.copies = -1;
-    if ((status = make_room(step)) || (status = await_leaving(step)))
+    if ((status = obstacles_before(step)) || (status = make_room(step)) || (status = await_leaving(step)))
         return status;
     step->stopped_at = now_nanoseconds();
     begin_stop(step);
     step->stopped = 1;
     status = await_threads(step, &sent);
-    free(sent.tids);
-    free(by_libc_signal.tids);
+    free(sent.threads);
+    free(by_libc_signal.threads);
     if (!status)
         status = signals_list_timers(step);
     if (!status && stop_order(step, ORDER_DESCRIBE))

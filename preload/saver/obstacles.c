@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/* What keeps a thread from stopping: no handler of ours, or a mask. Looked at while the program still runs, and again when
+ * a thread does not come: all others stand still meanwhile. */
+#include <dirent.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "saver.h"
+
+enum {
+    BEFORE_MILLISECONDS = 1000, /* the program runs; libc itself blocks all signals for a moment in pthread_create and fork */
+    ASLEEP_MILLISECONDS = 500,  /* it stands still, and so does the thread */
+    AWAKE_MILLISECONDS = 2000,  /* it stands still; the thread may be in such a moment, and wait for a CPU */
+    LOOK_MILLISECONDS = 5,
+};
+
+static uint64_t mask_of(const char *status, const char *key)
+{
+    const char *text = status_field(status, key);
+    return text ? strtoull(text, NULL, 16) : 0;
+}
+
+/* Does a thread block the stop signal, and libc's own, too (stop.c)? With `sent`, only if it waits there. */
+static int is_blocked(const struct step *step, uint32_t tid, int sent, char *ret_state)
+{
+    const uint64_t stop = UINT64_C(1) << (STOP_SIGNAL - 1), libc = UINT64_C(1) << (LIBC_SIGNAL - 1);
+    char name[64];
+    snprintf(name, sizeof name, "task/%u/status", tid);
+    char *status = proc_read((int)step->page->pid, name, NULL);
+    const char *state = status ? status_field(status, "State") : NULL;
+    int blocked = status && mask_of(status, "SigBlk") & stop && (!sent || mask_of(status, "SigPnd") & stop);
+    int is_libcs = blocked && mask_of(status, "SigCgt") & libc && !(mask_of(status, "SigBlk") & libc);
+
+    *ret_state = state ? *state : 'X';
+    free(status);
+    return blocked && !is_libcs && *ret_state != 'Z' && *ret_state != 'X';
+}
+
+static int fail_blocked(struct step *step, uint32_t tid)
+{
+    return fail(step, EXIT_REFUSED, "no checkpoint: R-SIGNAL-BLOCKED: thread %u blocks signal %d and does not stop", tid,
+                STOP_SIGNAL);
+}
+
+/* Until a thread has had the signal open once. One that is job-stopped will not come to do so. */
+static int await_open(struct step *step, uint32_t tid, int64_t deadline)
+{
+    char state;
+
+    while (is_blocked(step, tid, 0, &state) && state != 'T') {
+        if (now_nanoseconds() > step->request->deadline)
+            return stop_given_up(step);
+        if (now_nanoseconds() > deadline)
+            return fail_blocked(step, tid);
+        poll(NULL, 0, LOOK_MILLISECONDS);
+    }
+    return 0;
+}
+
+int obstacles_before(struct step *step)
+{
+    int64_t deadline = now_nanoseconds() + BEFORE_MILLISECONDS * INT64_C(1000000);
+    char *status = proc_read((int)step->page->pid, "status", NULL), path[64];
+    int is_there = !!status, failed = 0;
+    int has_handler = is_there && mask_of(status, "SigCgt") & UINT64_C(1) << (STOP_SIGNAL - 1);
+    struct dirent *entry;
+    DIR *tasks;
+
+    free(status);
+    if (!is_there)
+        return fail(step, EXIT_NO_IMAGE, "no checkpoint: the program has ended");
+    if (!has_handler) /* whoever sent the signal would end the program */
+        return fail(step, EXIT_REFUSED, "no checkpoint: R-SIGNAL-TAKEN: the program has taken the handler of signal %d away",
+                    STOP_SIGNAL);
+    snprintf(path, sizeof path, "/proc/%u/task", step->page->pid);
+    tasks = opendir(path);
+    while (tasks && !failed && (entry = readdir(tasks)))
+        if (entry->d_name[0] != '.')
+            failed = await_open(step, (uint32_t)strtoul(entry->d_name, NULL, 10), deadline);
+    if (tasks)
+        closedir(tasks);
+    return failed;
+}
+
+int obstacles_look(struct step *step, struct obstacle *obstacle, uint32_t tid)
+{
+    int64_t now = now_nanoseconds(), patience;
+    char state;
+
+    if (obstacle->tid != tid)
+        *obstacle = (struct obstacle){ .tid = tid, .since = now };
+    if (!is_blocked(step, tid, 1, &state)) {
+        obstacle->tid = 0;
+        return 0;
+    }
+    patience = (state == 'R' ? AWAKE_MILLISECONDS : ASLEEP_MILLISECONDS) * INT64_C(1000000);
+    return now - obstacle->since > patience ? fail_blocked(step, tid) : 0;
+}
+
+int obstacles_fail(struct step *step, uint32_t tid)
+{
+    char state;
+
+    if (is_blocked(step, tid, 0, &state))
+        return fail_blocked(step, tid);
+    if (state == 'T' || state == 't')
+        return fail(step, EXIT_REFUSED, "no checkpoint: R-STOPPED: the program is stopped (SIGSTOP, Ctrl-Z or a debugger)");
+    if (state == 'Z')
+        return fail(step, EXIT_REFUSED, "no checkpoint: R-MAIN-THREAD: the main thread has ended while others run on");
+    return fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: thread %u did not stop (state %c)", tid, state);
+}
