@@ -290,15 +290,11 @@ void last_stage(struct last_plan *plan)
     for (uint32_t i = 1; i < plan->thread_count; i++)
         make_thread(plan, i);
     set_thread(plan, first);
-    /* limits last of all that allocate: a small one must not stand in our way */
-    for (int i = 0; i < LAST_LIMITS; i++)
-        SYS_CALL(prlimit64, 0, i, plan->limits[i], 0, 0, 0);
     sys_prctl(PR_SET_KEEPCAPS, plan->keep_capabilities, 0, 0, 0);
     sys_prctl(PR_SET_CHILD_SUBREAPER, plan->subreaper, 0, 0, 0);
     sys_prctl(PR_SET_PDEATHSIG, plan->parent_death, 0, 0, 0);
     if (plan->no_exec_gain)
         must(sys_prctl(65 /* PR_SET_MDWE, 6.3 */, plan->no_exec_gain, 0, 0, 0), "PR_SET_MDWE");
-    if (plan->dumpable < 2)
-        sys_prctl(PR_SET_DUMPABLE, plan->dumpable, 0, 0, 0);
+    sys_prctl(PR_SET_DUMPABLE, plan->dumpable == 1, 0, 0, 0); /* 2 is the kernel's to set: the next stricter one */
     go(plan, first);
 }

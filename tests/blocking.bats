@@ -51,6 +51,7 @@ not_later() {
     local life
     start control "$GUESTS/blocking" 6 "$T/control"
     wait_exit "$PID"
+    VARIABLES=("GUEST_ENOUGH=$T/enough")
     start_guest blocking "$GUESTS/blocking" 6 "$T/late"
     for life in 2 3; do
         sleep "1.$((RANDOM % 9))"
@@ -59,6 +60,7 @@ not_later() {
         until_true 10 no_processes
         restart_back blocking "$IMAGE"
     done
+    : >"$T/enough"
     ends_well blocking
     says_ok blocking
     not_later "$T/late" "$T/control"

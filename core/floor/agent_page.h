@@ -29,6 +29,7 @@ enum {
     AGENT_MAX_TIMERS = 1024, /* interval timers and POSIX timers together */
     AGENT_MAX_WAITING = 4096,
     PARK_LOOK_SECONDS = 1,
+    NOTE_LIMITS = 16,      /* RLIMIT_ numbers there are */
 };
 
 /* Values of a queued stop signal that are no stop token. Tokens are random and above them. */
@@ -142,6 +143,7 @@ struct restart_note {
     uint64_t ids_by_request; /* 1: timer_create(2) gives the id that is asked for (PR_TIMER_CREATE_RESTORE_IDS) */
     uint64_t vdso_start;   /* of this kernel's vDSO and its data; 0: none */
     uint64_t vdso_end;
+    uint64_t limits[NOTE_LIMITS][2]; /* soft, hard: to be set once the shim has what it needs; small ones stand in its way */
 };
 
 struct agent_page {

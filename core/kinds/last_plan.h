@@ -8,7 +8,7 @@
 
 #include "../floor/agent_page.h"
 
-enum { LAST_VDSO_PARTS = 4, LAST_LIMITS = 16, LAST_AUXV_WORDS = 128, LAST_AFFINITY_WORDS = 16 };
+enum { LAST_VDSO_PARTS = 4, LAST_LIMITS = NOTE_LIMITS, LAST_AUXV_WORDS = 128, LAST_AFFINITY_WORDS = 16 };
 
 enum last_operation_kind {
     LAST_MAP = 1,    /* a fresh private anonymous mapping at `to` */
@@ -60,7 +60,6 @@ struct last_plan {
     struct last_mm_map mm;
     uint64_t auxv[LAST_AUXV_WORDS];
     struct agent_action actions[AGENT_SIGNALS];
-    uint64_t limits[LAST_LIMITS][2];
     uint64_t capabilities[4];        /* effective, permitted, inheritable, bounding */
     uint32_t thread_count;
     uint32_t dumpable;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Resource limits, set at the very end: a small one may not stand in the way of the restart itself. */
+/* Resource limits, set at the very end, by the shim: a small one may not stand in the way of the restart itself. */
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
@@ -38,7 +38,7 @@ static int limits_last(struct restoring *restoring, struct reader *reader)
         struct rlimit here;
         getrlimit((enum __rlimit_resource)i, &here);
         for (int j = 0; j < 2; j++)
-            restoring->plan->limits[i][j] = record.limits[i][j] < here.rlim_max ? record.limits[i][j] : here.rlim_max;
+            restoring->plan->note.limits[i][j] = record.limits[i][j] < here.rlim_max ? record.limits[i][j] : here.rlim_max;
     }
     return 0;
 }

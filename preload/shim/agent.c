@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -86,6 +87,28 @@ static long page_write(int fd)
     return written < 0 ? written : written == START ? 0 : -ENOSPC;
 }
 
+/* A file larger than the program's limit would not be refused only: SIGXFSZ would end the program. */
+static long page_fill_file(int fd)
+{
+    struct rlimit old, more;
+    long error;
+
+    SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, 0, &old, 0, 0);
+    if (old.rlim_max < AGENT_PAGE_BYTES)
+        return -EFBIG;
+    more = (struct rlimit){ old.rlim_max, old.rlim_max };
+    if (old.rlim_cur < AGENT_PAGE_BYTES)
+        SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, &more, 0, 0, 0);
+    error = sys_ftruncate(fd, AGENT_PAGE_BYTES);
+    if (!error)
+        error = sys_flock(fd, LOCK_EX); /* somebody may just be testing it, for a moment */
+    if (!error)
+        error = page_write(fd);
+    if (old.rlim_cur < AGENT_PAGE_BYTES)
+        SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, &old, 0, 0, 0);
+    return error;
+}
+
 /* A new file of a random name, locked and filled. Its descriptor, or -errno. */
 static long page_file(void)
 {
@@ -107,11 +130,7 @@ static long page_file(void)
         return fd;
     error = SYS_CALL(fchmod, fd, 0600, 0, 0, 0, 0); /* whatever the umask has taken away */
     if (!error)
-        error = sys_ftruncate((int)fd, AGENT_PAGE_BYTES);
-    if (!error)
-        error = sys_flock((int)fd, LOCK_EX); /* somebody may just be testing it, for a moment */
-    if (!error)
-        error = page_write((int)fd);
+        error = page_fill_file((int)fd);
     if (error) {
         sys_unlink(shim.page_path);
         sys_close((int)fd);
@@ -126,18 +145,32 @@ void registry_leave(void)
         sys_unlink(shim.page_path);
 }
 
-int page_make(void)
+static long page_file_in_directory(void)
 {
-    struct agent_page *page;
     long fd = -ENOENT;
 
-    shim.page = NULL;
-    shim.pid = (uint32_t)sys_getpid();
-    page_namespace();
     for (int again = 0; fd == -ENOENT && again < 3; again++) { /* a sweep may take the empty directory away in between */
         fd = own_directories();
         if (!fd)
             fd = page_file();
+    }
+    return fd;
+}
+
+int page_make(void)
+{
+    struct agent_page *page;
+    struct rlimit old;
+    long fd;
+
+    shim.page = NULL;
+    shim.pid = (uint32_t)sys_getpid();
+    page_namespace();
+    fd = page_file_in_directory();
+    if (fd == -EMFILE) { /* the program has used up its descriptors */
+        handles_make_room(&old);
+        fd = page_file_in_directory();
+        handles_end_room(&old);
     }
     if (fd < 0)
         return (int)fd;

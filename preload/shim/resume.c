@@ -193,6 +193,8 @@ void resume_after_restart(int leader)
         shim.pid_namespace = 0; /* another one */
         page_make();
         interval_start();
+        for (int i = 0; i < NOTE_LIMITS; i++)
+            SYS_CALL(prlimit64, 0, i, shim.note.limits[i], 0, 0, 0);
         __atomic_store_n(&shim.gate, here, __ATOMIC_SEQ_CST);
         sys_futex(&shim.gate, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
         return;
