@@ -172,3 +172,14 @@ traced() {
     [ -x /usr/bin/strace ] || skip "needs: strace"
     traced strace -f -o "$T/trace"
 }
+
+has_image() {
+    [ -e "$IMAGES/execer.0.ckpt" ] || is_gone "$PID"
+}
+
+@test "a program that execs more often than its interval has images all the same" {
+    OPTIONS=(--checkpoint=0:01)
+    start_guest execer "$GUESTS/execer" 20
+    until_true 60 has_image
+    [ -e "$IMAGES/execer.0.ckpt" ] || fail "no image: $(cat "$T/execer.err")"
+}

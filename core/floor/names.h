@@ -14,7 +14,7 @@
 #define ENV_JOB            "STASIS_JOB_ID"         /* stasis run --job-id */
 #define ENV_KEEP           "STASIS_KEEP"           /* older generations to keep */
 #define ENV_SIGNAL         "STASIS_SIGNAL"         /* trigger signal, number or name */
-#define ENV_RUN            "STASIS_RUN"            /* <run uuid>:<pid of the step's first process> */
+#define ENV_RUN            "STASIS_RUN"            /* <run uuid>:<pid of the step's first process>:<its CLOCK_MONOTONIC ms> */
 #define ENV_LIBEXEC        "STASIS_LIBEXEC"        /* where the helpers are, when not beside the shim */
 #define ENV_TEST_FAIL      "STASIS_TEST_FAIL"      /* tests: comma-separated names of steps that must fail, or wait */
 

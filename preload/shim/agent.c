@@ -225,16 +225,27 @@ void page_remake_when_gone(void)
     __atomic_store_n(&shim.remaking, 0, __ATOMIC_SEQ_CST);
 }
 
-/* A raw POSIX timer (timer_create(2)); libc's timer_t would need its allocator. */
+uint64_t interval_now(void)
+{
+    struct timespec now;
+    SYS_CALL(clock_gettime, CLOCK_MONOTONIC, &now, 0, 0, 0, 0);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+/* A raw POSIX timer (timer_create(2)); libc's timer_t would need its allocator. It is gone with every exec, so the times it
+ * keeps are multiples of the interval since the run began: a program that execs more often than that has images, too. */
 int interval_start(void)
 {
     struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = STOP_SIGNAL };
-    struct itimerspec every = { .it_interval.tv_sec = shim.interval, .it_value.tv_sec = shim.interval };
+    struct itimerspec every = { .it_interval.tv_sec = shim.interval };
+    uint64_t now = interval_now(), whole = shim.interval * UINT64_C(1000), left;
     int32_t timer;
     long error;
 
     if (!shim.first || !shim.interval)
         return 0;
+    left = whole - (now > shim.began ? (now - shim.began) % whole : 0);
+    every.it_value = (struct timespec){ .tv_sec = (time_t)(left / 1000), .tv_nsec = (long)(left % 1000) * 1000000 };
     event.sigev_value.sival_ptr = (void *)(uintptr_t)VALUE_INTERVAL;
     error = SYS_CALL(timer_create, CLOCK_MONOTONIC, &event, &timer, 0, 0, 0);
     if (error)

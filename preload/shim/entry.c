@@ -21,7 +21,7 @@
 
 extern char **environ;
 
-static char run_variable[sizeof ENV_RUN + UUID_TEXT + 16];
+static char run_variable[sizeof ENV_RUN + UUID_TEXT + 32];
 
 /* One line on the program's stderr: only when something is wrong that a person must know. */
 static void complain(const char *what, const char *why, const char *then)
@@ -155,6 +155,8 @@ static void read_names(void)
     if (!job)
         job = setting(ENV_SLURM_JOB);
     text_add(shim.job, sizeof shim.job, 0, job ? job : first + 1);
+    if (!job)
+        shim.job[strcspn(shim.job, ":")] = 0;
     text_add(shim.step, sizeof shim.step, 0, step ? step : "0");
     if (directory && directory[0] == '/')
         text_add(shim.directory, sizeof shim.directory, 0, directory);
@@ -194,6 +196,8 @@ static void read_run(void)
     if (run && !text_to_uuid(run, shim.run) && run[UUID_TEXT - 1] == ':') {
         const char *first = run + UUID_TEXT;
         shim.first = text_number(&first) == (uint64_t)getpid();
+        first += *first == ':';
+        shim.began = text_number(&first);
         text_add(run_variable, sizeof run_variable, 0, run);
     } else {
         SYS_CALL(getrandom, shim.run, UUID_BYTES, 0, 0, 0, 0);
@@ -204,7 +208,10 @@ static void read_run(void)
         at = text_add(run_variable, sizeof run_variable, 0, ENV_RUN "=");
         at = text_add(run_variable, sizeof run_variable, at, uuid);
         at = text_add(run_variable, sizeof run_variable, at, ":");
-        text_add_number(run_variable, sizeof run_variable, at, (uint64_t)getpid());
+        at = text_add_number(run_variable, sizeof run_variable, at, (uint64_t)getpid());
+        at = text_add(run_variable, sizeof run_variable, at, ":");
+        shim.began = interval_now();
+        text_add_number(run_variable, sizeof run_variable, at, shim.began);
         add_run_variable();
     }
     text_from_uuid(shim.run, uuid);

@@ -40,6 +40,7 @@ struct shim {
     char directory[MAX_PATH];
     uint32_t keep;
     uint32_t interval;
+    uint64_t began;                /* milliseconds of CLOCK_MONOTONIC when the run's first process began */
     uint32_t trigger_signal;
     uint32_t first;
     uint32_t installed;            /* 1: the two signals are ours, masks and dispositions are kept in our books */
@@ -74,6 +75,7 @@ uint64_t page_namespace(void);           /* inode of the process's PID namespace
 void registry_leave(void);               /* unlinks the page: the process is about to become another */
 void page_drop(void);                    /* the same for ever, and the run's directory when it was the last */
 void page_remake_when_gone(void);
+uint64_t interval_now(void);             /* milliseconds of CLOCK_MONOTONIC */
 int interval_start(void);                /* arms the raw timer when the process is the step's first; 0 or -errno */
 
 /* stop.c (island) */
