@@ -12,6 +12,7 @@ checkpoints_until_gone() {
     shift
     TAKEN=0
     while is_alive "$pid"; do
+        if [ "$TAKEN" = "${WANTED:-}" ]; then : >"$T/enough"; fi
         run --separate-stderr stasis checkpoint --verbose "$pid"
         case " 0 66 $* " in *" $status "*) ;; *) fail "status $status: $stderr" ;; esac
         if [ "$status" = 0 ]; then TAKEN=$((TAKEN + 1)); fi
@@ -64,4 +65,25 @@ not_later() {
     ends_well blocking
     says_ok blocking
     not_later "$T/late" "$T/control"
+}
+
+# STASIS_TEST_LOOKS: how many checkpoints; 500 for a release.
+@test "a program that looks for us every millisecond finds nothing, and no longer gap than it stood still" {
+    local pid gap control WANTED=${STASIS_TEST_LOOKS:-40}
+    VARIABLES=("GUEST_ENOUGH=$T/enough")
+    start control "$GUESTS/hide" 1 "$T/control"
+    control=$PID
+    start_guest hide "$GUESTS/hide" 1 "$T/gap"
+    pid=$PID
+    checkpoints_until_gone "$pid" 69 # a file in /proc that it has open just then is refused
+    ends_well hide
+    says_ok hide
+    PID=$control ends_well control
+    [ "$TAKEN" -ge "$WANTED" ] || fail "only $TAKEN checkpoints"
+    gap=$(cat "$T/gap")
+    control=$(cat "$T/control")
+    [ "$gap" -le $((control + PAUSE + 1500)) ] || fail "time jumped by $gap ms; without us $control; longest pause $PAUSE ms"
+    restart hide "$IMAGES/hide.0.ckpt"
+    ends_well hide
+    says_ok hide
 }

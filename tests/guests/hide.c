@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* hide SECONDS: looks every millisecond for anything that the program itself did not make: descriptors, threads,
- * children, signals. Its helpers' only trace may be one entry in /proc/self/task/<tid>/children while it lives. */
+/* hide SECONDS [FILE]: looks every millisecond for anything that the program itself did not make: descriptors, threads,
+ * children, signals, mappings, EINTR, a clock that goes back. Its helpers' only trace may be one entry in
+ * /proc/self/task/<tid>/children while it lives, and one mapping in /dev/shm that it did not make. The longest time that a
+ * look and a millisecond's sleep took, in ms, is written to FILE. */
 #include "guest.h"
 
 #include <dirent.h>
@@ -9,6 +11,8 @@
 #include <sys/wait.h>
 
 enum { STOP = 63, THREADS = 3, LOOKS_PER_SECOND = 1000, MAX_CHILDREN = 1, MAX_DESCRIPTORS = 512, CHILDREN_EVERY = 20 };
+
+enum { MAX_MAPS = 1 << 16, MAPS_EVERY = 7 };
 
 static volatile sig_atomic_t child_signals;
 static volatile int stop;
@@ -101,6 +105,54 @@ static void look_for_signals(void)
         bad("a signal waits that nobody sent");
 }
 
+/* Mappings, without the allocator, and without the heap's, stack's and the one page's: all the others are as they were. */
+static uint64_t mappings(void)
+{
+    static char text[MAX_MAPS];
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC), pages = 0;
+    ssize_t length = 0, got;
+    uint64_t hash = 1;
+
+    while ((got = read(fd, text + length, sizeof text - 1 - (size_t)length)) > 0)
+        length += got;
+    close(fd);
+    text[length] = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        if (strstr(line, " /dev/shm/")) {
+            pages++;
+            continue;
+        }
+        if (strstr(line, "[heap]") || strstr(line, "[stack]"))
+            continue;
+        for (const char *at = line; *at; at++)
+            hash = mix(hash + (unsigned char)*at);
+    }
+    if (pages > 1)
+        bad("%d mappings in /dev/shm", pages);
+    return hash;
+}
+
+static const clockid_t clocks[] = { CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_RAW, CLOCK_PROCESS_CPUTIME_ID };
+enum { CLOCKS = sizeof clocks / sizeof clocks[0] };
+
+/* No clock may go back, nor one of real time ahead of another: what is a pause to one is one to all. */
+static double look_at_clocks(void)
+{
+    static double last[CLOCKS];
+    double ahead[CLOCKS];
+
+    for (int i = 0; i < CLOCKS; i++) {
+        struct timespec time;
+        clock_gettime(clocks[i], &time);
+        double now = (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+        ahead[i] = last[i] > 0 ? now - last[i] : 0;
+        if (ahead[i] < 0 && i != CLOCKS - 1)
+            bad("clock %d went back by %.6f s", (int)clocks[i], -ahead[i]);
+        last[i] = now;
+    }
+    return ahead[0];
+}
+
 static void *other_thread(void *argument)
 {
     while (!stop) {
@@ -110,6 +162,14 @@ static void *other_thread(void *argument)
     return argument;
 }
 
+static void write_longest(const char *path, double longest)
+{
+    FILE *file = path ? fopen(path, "w") : NULL;
+
+    if (path && (!file || fprintf(file, "%.0f\n", longest * 1000) < 0 || fclose(file)))
+        bad("%s: %s", path, strerror(errno));
+}
+
 int main(int argc, char **argv)
 {
     long looks = (long)((argc > 1 ? atof(argv[1]) : 5) * LOOKS_PER_SECOND);
@@ -117,6 +177,8 @@ int main(int argc, char **argv)
     struct timespec pause = { 0, 1000000000L / LOOKS_PER_SECOND };
     pthread_t threads[THREADS];
     int descriptors;
+    uint64_t maps;
+    double longest = 0, took;
 
     sigaction(SIGCHLD, &action, NULL);
     for (long id = 0; id < THREADS; id++)
@@ -125,8 +187,10 @@ int main(int argc, char **argv)
     descriptors = count_descriptors();
     if (count_threads() != THREADS + 1)
         bad("%d threads at the start", count_threads());
+    mappings(); /* stdio and the like have theirs from here on */
+    maps = mappings();
     ready();
-    for (long look = 0; look < looks; look++) {
+    for (long look = 0; look < looks || !is_enough(); look++) {
         int found = count_descriptors();
         if (found != descriptors)
             bad("%d descriptors instead of %d", found, descriptors);
@@ -135,10 +199,16 @@ int main(int argc, char **argv)
         /* a look that needs a descriptor: now and then, for it may be in the way of an image */
         if (look % CHILDREN_EVERY == 0 && (found = children()) > MAX_CHILDREN)
             bad("%d children", found);
+        if (look % MAPS_EVERY == 0 && mappings() != maps)
+            bad("the mappings are not what they were");
         look_for_children();
         look_for_signals();
-        nanosleep(&pause, NULL);
+        if ((took = look_at_clocks()) > longest)
+            longest = took;
+        if (nanosleep(&pause, NULL))
+            bad("nanosleep: %s", strerror(errno));
     }
+    write_longest(argc > 2 ? argv[2] : NULL, longest);
     stop = 1;
     for (long id = 0; id < THREADS; id++)
         pthread_join(threads[id], NULL);
