@@ -40,6 +40,10 @@ three_lives() {
     three_lives dlopen "$GUESTS/awkward" dlopen 1
 }
 
+@test "a program that brings its own malloc" {
+    three_lives allocator "$GUESTS/allocator" 1
+}
+
 @test "64 threads that never sleep" {
     three_lives spin "$GUESTS/awkward" spin 1
 }
@@ -79,8 +83,9 @@ at_full_speed() {
     local name=$1 pid=$PID
     shift
     TAKEN=0
-    while is_alive "$pid"; do
+    while is_still_ours "$pid"; do
         run --separate-stderr stasis checkpoint "$pid"
+        if [ "$status" = 77 ] && ! is_still_ours "$pid"; then break; fi
         case " 0 66 $* " in *" $status "*) ;; *) fail "$name: status $status: $stderr" ;; esac
         if [ "$status" = 69 ]; then named "$stderr"; fi
         if [ "$status" = 0 ]; then TAKEN=$((TAKEN + 1)); fi
@@ -166,6 +171,12 @@ traced() {
     take "$PID"
     ends_well traced
     says_ok traced
+}
+
+@test "held by a debugger: refused by name, and good again without" {
+    [ -x /usr/bin/gdb ] || skip "needs: gdb"
+    mkfifo "$T/commands"
+    traced sh -c 'exec 3<>"$1"; shift; exec gdb -q -nx "$@" <&3' - "$T/commands"
 }
 
 @test "under strace: refused by name, and good again without" {

@@ -11,9 +11,10 @@ checkpoints_until_gone() {
     local pid=$1 still
     shift
     TAKEN=0
-    while is_alive "$pid"; do
+    while is_still_ours "$pid"; do
         if [ "$TAKEN" = "${WANTED:-}" ]; then : >"$T/enough"; fi
         run --separate-stderr stasis checkpoint --verbose "$pid"
+        if [ "$status" = 77 ] && ! is_still_ours "$pid"; then break; fi
         case " 0 66 $* " in *" $status "*) ;; *) fail "status $status: $stderr" ;; esac
         if [ "$status" = 0 ]; then TAKEN=$((TAKEN + 1)); fi
         still=$(sed -nE 's/.*stood still for ([0-9]+).*/\1/p' <<<"$stderr")

@@ -208,6 +208,11 @@ is_gone() {
     ! is_alive "$1"
 }
 
+# On a busy machine a PID may soon be somebody else's.
+is_still_ours() {
+    is_alive "$1" && [[ "$(readlink "/proc/$1/exe")" == "$T"/* ]]
+}
+
 # wait_exit PID [SECONDS]: its exit status (128 + signal) into STATUS.
 wait_exit() {
     release
