@@ -1,26 +1,8 @@
 # SPDX-License-Identifier: MIT
-# Real programs of Debian: run once undisturbed (golden), then stopped, killed and brought back at random moments. What
-# they write must be byte by byte the same.
+# Real programs of Debian, golden against interrupted; see programs.bash. More of them are in runtimes.bats.
 
 load helpers
-
-ENOUGH=5500 # milliseconds that the golden run must compute
-SHORT=1500  # the same for the named set, which is repeated
-PYTHON=/usr/bin/python3 # Debian's, which is no PIE
-
-# work_for NAME START MAKE: finds how much work takes ENOUGH on this machine. MAKE AMOUNT puts the whole command into WORK.
-# What one test has found out holds for all of this file.
-work_for() {
-    local name=$1 amount=$2 make=$3 known=$BATS_FILE_TMPDIR/$1.amount
-    if [ -e "$known" ]; then amount=$(cat "$known"); fi
-    while :; do
-        "$make" "$amount"
-        golden "$name" "${WORK[@]}"
-        [ "$MILLISECONDS" -ge "$ENOUGH" ] && break
-        amount=$((amount * (ENOUGH * 12 / 10) / (MILLISECONDS + 50) + 1))
-    done
-    echo "$amount" >"$known"
-}
+load programs
 
 make_sieve() {
     WORK=("$PYTHON" "$APPS/sieve.py" "$1")
@@ -55,62 +37,6 @@ gawk_collatz() {
 
 xz_text() {
     work_for xz 120000 make_xz
-}
-
-run_it() {
-    start "$1" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$1" --keep=9 -- "${WORK[@]}"
-}
-
-# come_back NAME IMAGE: restarts it to its end.
-come_back() {
-    restart "$1" "$2"
-    ends_well "$1" 300
-    same "$1"
-}
-
-# Five images of one run at random moments; a restart from each; and two more from one of them.
-five_images() {
-    local name=$1 percent image images=()
-    run_it "$name"
-    for percent in $(moments 5); do
-        reach "$name" "$percent"
-        take "$PID"
-    done
-    kill_hard "$PID"
-    for image in .4 .3 .2 .1 ''; do
-        images+=("$IMAGES/$name.0.ckpt$image")
-    done
-    for image in "${images[@]}" "${images[2]}" "${images[2]}"; do
-        come_back "$name" "$image"
-    done
-}
-
-# An image of the program, of the program restarted from it, and of that one restarted.
-three_generations() {
-    local name=$1 percent count=0
-    run_it "$name"
-    for percent in $(moments 3); do
-        reach "$name" "$percent"
-        take "$PID"
-        count=$((count + 1))
-        [ "$(generation "$IMAGE")" = "$count" ] || fail "generation $(generation "$IMAGE") instead of $count"
-        kill_hard "$PID"
-        until_true 10 no_processes
-        restart "$name" "$IMAGE"
-    done
-    ends_well "$name" 300
-    same "$name"
-}
-
-# once NAME WORK: one image, killed, brought back.
-once() {
-    local name=$1 ENOUGH=$SHORT
-    "$2" "$name"
-    run_it "$name"
-    reach "$name" "$(moments 1)"
-    take "$PID"
-    kill_hard "$PID"
-    come_back "$name" "$IMAGE"
 }
 
 @test "address space layout randomisation is on" {

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+# Unmodified programs and runtimes of Debian, golden against interrupted: see programs.bash. One test each; five seconds of
+# computing, five images at random moments of one run. STASIS_TEST_LONG=1 restarts from all of them.
+
+load helpers
+load programs
+
+make_perl() {
+    WORK=(perl "$APPS/walk.pl" "$1")
+}
+
+make_bc() {
+    sed "s/ROUNDS/$1/" "$APPS/pi.bc" >"$T/pi.bc"
+    WORK=(bc -q "$T/pi.bc")
+}
+
+# Compiled beforehand: the compiler is another program.
+make_java() {
+    WORK=(java -cp "$T" Life "$1")
+}
+
+make_R() {
+    WORK=(Rscript "$APPS/regress.R" "$1")
+}
+
+make_octave() {
+    WORK=(octave-cli --quiet --no-history --norc "$APPS/matrix.m" "$1")
+}
+
+make_heat() {
+    WORK=("$T/heat" "$1")
+}
+
+make_wave() {
+    WORK=("$T/wave" "$1")
+}
+
+make_numpy() {
+    WORK=("$PYTHON" "$APPS/matrix.py" "$1")
+}
+
+make_sqlite() {
+    gawk -v "rounds=$1" -f "$APPS/insert.awk" >"$T/insert.sql"
+    WORK=(sqlite3 data/items.db ".read $T/insert.sql")
+}
+
+make_sort() {
+    gawk -v "lines=$1" -f "$APPS/numbers.awk" >"$T/$1.lines"
+    WORK=(sort -g -S 20M --parallel=2 -T data "$T/$1.lines")
+}
+
+make_luajit() {
+    WORK=(luajit "$APPS/strings.lua" "$1")
+}
+
+make_sbcl() {
+    WORK=(sbcl --script "$APPS/queens.lisp" "$1")
+}
+
+make_signals() {
+    WORK=("$PYTHON" "$APPS/signals.py" "$1")
+}
+
+@test "perl" {
+    needs perl
+    work_for perl 180 make_perl
+    interrupted perl
+}
+
+@test "bc" {
+    needs bc
+    work_for bc 1500 make_bc
+    interrupted bc
+}
+
+@test "java, four threads and garbage collection" {
+    needs java javac
+    as_user javac -d "$T" "$APPS/Life.java"
+    work_for java 200 make_java
+    interrupted java
+}
+
+@test "R" {
+    needs Rscript
+    work_for R 800 make_R
+    interrupted R
+}
+
+@test "octave" {
+    needs octave-cli
+    work_for octave 1500 make_octave
+    interrupted octave
+}
+
+@test "OpenMP threads" {
+    needs gcc
+    gcc -O2 -fopenmp "$APPS/heat.c" -o "$T/heat"
+    work_for heat 9000 make_heat
+    interrupted heat
+}
+
+@test "Fortran, unformatted files, sequential and direct" {
+    needs gfortran
+    gfortran -O2 "$APPS/wave.f90" -o "$T/wave"
+    FILES=data
+    work_for wave 20000 make_wave
+    interrupted wave
+}
+
+@test "numpy with threads of OpenBLAS" {
+    "$PYTHON" -c 'import numpy' || skip "needs: numpy"
+    work_for numpy 100 make_numpy
+    interrupted numpy
+}
+
+@test "sqlite3, a database on disk" {
+    needs sqlite3
+    FILES=data
+    work_for sqlite 500 make_sqlite
+    interrupted sqlite
+}
+
+@test "sort with files of its own" {
+    FILES=data
+    work_for sort 1600000 make_sort
+    interrupted sort
+}
+
+@test "luajit" {
+    needs luajit
+    work_for luajit 150 make_luajit
+    interrupted luajit
+}
+
+@test "sbcl" {
+    needs sbcl
+    work_for sbcl 400 make_sbcl
+    interrupted sbcl
+}
+
+@test "python3 with signal handlers" {
+    work_for signals 2000 make_signals
+    interrupted signals
+}
