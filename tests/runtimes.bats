@@ -142,3 +142,13 @@ make_signals() {
     work_for signals 2000 make_signals
     interrupted signals
 }
+
+@test "a thread that a library's constructor has made, after an exec" {
+    start_guest early "$GUESTS/early" 3
+    take "$PID"
+    kill_hard "$PID"
+    restart_back early "$IMAGE"
+    take "$PID"
+    ends_well early
+    says_ok early
+}

@@ -270,6 +270,7 @@ __attribute__((constructor)) static void enter(void)
 {
     const char *fail;
 
+    shim.entered = 1;
     restart_instead();
     read_run();
     read_interval();

@@ -43,6 +43,7 @@ struct shim {
     uint64_t began;                /* milliseconds of CLOCK_MONOTONIC when the run's first process began */
     uint32_t trigger_signal;
     uint32_t first;
+    uint32_t entered;              /* 1: our constructor has run, or is running */
     uint32_t installed;            /* 1: the two signals are ours, masks and dispositions are kept in our books */
     uint64_t generation;
     uint32_t rseq_length;          /* as libc registered it; 0: none */
