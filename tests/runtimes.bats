@@ -120,8 +120,26 @@ make_signals() {
     interrupted sqlite
 }
 
+# How far sort has come, of a hundred: it reads all its input before it writes anything.
+sort_progress() {
+    local process lines position
+    process=$(find_processes | awk '$2 == "sort" { print $1; exit }')
+    lines=$(find "/proc/$process/fd" -lname '*.lines' -printf %f -quit 2>/dev/null)
+    position=$(awk '/^pos:/ { print $2 }' "/proc/$process/fdinfo/$lines" 2>/dev/null)
+    [ -n "$position" ] || position=$(size_of "$T/sort.golden")
+    echo $(((position + $(size_of "$T/sort.out")) * 50 / $(size_of "$T/sort.golden")))
+}
+
+sort_reached_or_gone() {
+    [ "$(sort_progress)" -ge "$1" ] || is_gone "$PID"
+}
+
 @test "sort with files of its own" {
     FILES=data
+    reach() {
+        until_true 300 sort_reached_or_gone "$2"
+        is_alive "$PID" || fail "sort ended before $2 %"
+    }
     work_for sort 1600000 make_sort
     interrupted sort
 }
