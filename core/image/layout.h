@@ -73,6 +73,7 @@ enum record_tag {
     TAG_PIPE = 28,
     TAG_TIMERS = 29,
     TAG_WAITING_SIGNALS = 30,
+    TAG_LOCK = 36,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */
 };
 

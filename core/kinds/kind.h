@@ -40,6 +40,7 @@ struct descriptor {
     int same_as;          /* the lowest number with the same open file description, its own if none */
     struct stat status;
     char *target;         /* readlink of /proc/PID/fd/N */
+    char *locks;          /* fdinfo from its first lock on, or NULL; locks.c's own */
 };
 
 /* One process while it is saved. */

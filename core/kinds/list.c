@@ -6,7 +6,8 @@
 #include "kind.h"
 
 extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, kind_signals, kind_timers, kind_waiting_signals, kind_devices,
-    kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes;
+    kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes,
+    kind_locks;
 
 const struct kind *const kinds[] = {
     &kind_process,
@@ -19,6 +20,7 @@ const struct kind *const kinds[] = {
     &kind_standard_streams,
     &kind_pipes,
     &kind_regular_files,
+    &kind_locks, /* behind all that makes descriptors */
     &kind_working_directory,
     &kind_credentials,
     &kind_limits,

@@ -78,9 +78,10 @@ static int describe_one(struct saving *saving, int number, struct descriptor *de
         return -EPROTO;
     descriptor->flags = (int)strtol(status_field(info, "flags"), NULL, 8);
     descriptor->position = strtoll(status_field(info, "pos"), NULL, 10);
-    int locked = status_field(info, "lock") != NULL;
+    const char *locks = status_field(info, "lock");
+    descriptor->locks = locks ? strdup(locks) : NULL;
     free(info);
-    return locked ? refuse(saving, "R-LOCK", "a lock is held on descriptor %d, %s", number, descriptor->target) : 0;
+    return locks && !descriptor->locks ? -ENOMEM : 0;
 }
 
 /* Two numbers for one open file description: kcmp(2) tells; only those that look alike are asked about. */
@@ -154,6 +155,7 @@ int describe_descriptors(struct step *step)
         struct descriptor *descriptor = &saving->descriptors[saving->descriptor_count];
         error = describe_one(saving, numbers[i], descriptor);
         if (error == -ENOENT || (descriptor->target && !strcmp(descriptor->target, step->request->directory))) {
+            free(descriptor->locks);
             free(descriptor->target); /* a parked thread looks whether we live: nothing else can come and go */
             error = 0;
             continue;
@@ -177,8 +179,10 @@ void describe_free(struct step *step)
 {
     struct saving *saving = &step->saving;
 
-    for (size_t i = 0; i < saving->descriptor_count; i++)
+    for (size_t i = 0; i < saving->descriptor_count; i++) {
         free(saving->descriptors[i].target);
+        free(saving->descriptors[i].locks);
+    }
     free(saving->descriptors);
     mappings_free(&saving->mappings);
     close_if_open(&saving->memory);

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: MIT
+# Locks on files: the guest `locks` looks at its own through other descriptors.
+
+load helpers
+
+@test "locks come back: after a checkpoint, a restart, and another" {
+    local times
+    start_guest locks "$GUESTS/locks" 3
+    for times in 1 2; do
+        take "$PID"
+        kill_hard "$PID"
+        until_true 10 no_processes
+        restart_back locks "$IMAGE"
+    done
+    take "$PID"
+    ends_well locks
+    says_ok locks
+    stasis show "$IMAGE" | grep -q 'record lock, exclusive, bytes 3 to 6$'
+}
+
+@test "a lock that somebody else holds refuses the restart by name, before anything is changed" {
+    start_guest locks "$GUESTS/locks" 2
+    take "$PID"
+    kill_hard "$PID"
+    until_true 10 no_processes
+    start holder flock --no-fork flocked sh -c 'touch holds; exec sleep 300'
+    wait_for_file "$T/holds"
+    run --separate-stderr stasis restart --check "$IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    [[ "$stderr" == *R-LOCK-HELD*/flocked* ]]
+    named "$stderr"
+    kill_hard "$PID"
+    restart locks "$IMAGE"
+    ends_well locks
+    says_ok locks
+}
+
+@test "two restarts of one image do not both hold its locks" {
+    local first file
+    start_guest locks "$GUESTS/locks" 5
+    take "$PID"
+    kill_hard "$PID"
+    until_true 10 no_processes
+    restart_back locks "$IMAGE"
+    first=$PID
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    for file in flocked recorded described; do
+        [[ "$stderr" == *R-LOCK-HELD*/$file* ]] || fail "nothing on $file in: $stderr"
+    done
+    PID=$first
+    ends_well locks
+    says_ok locks
+}
