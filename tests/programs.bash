@@ -50,10 +50,14 @@ keep_files() {
     cp -a "$T/$FILES" "$T/$FILES.$1"
 }
 
+# In place: SQLite writes no more to a file that is not the very inode it opened.
 put_files_back() {
+    local file
     [ -n "$FILES" ] || return 0
-    rm -rf "${T:?}/$FILES"
-    cp -a "$T/$FILES.$1" "$T/$FILES"
+    for file in "$T/$FILES"/*; do
+        [ -e "$T/$FILES.$1/${file##*/}" ] || rm -f "$file"
+    done
+    cp -a "$T/$FILES.$1/." "$T/$FILES/"
 }
 
 run_it() {
