@@ -102,14 +102,28 @@ come_back() {
     come_to_end "$1"
 }
 
+# reach_again NAME PERCENT: where writing the image before has taken so long that the program has come to its end, that must be
+# the right one; it goes on from that image.
+reach_again() {
+    reach "$1" "$2" && return
+    is_gone "$PID" || return 1
+    come_to_end "$1"
+    start_again "$1" "$IMAGE"
+    reach "$1" "$2"
+}
+
 # images_at NAME PERCENT...: a run with an image at each of these moments, then killed. TAKEN has them, the first one first.
 images_at() {
     local name=$1 percent count=0
     shift
     run_it "$name"
     for percent in "$@"; do
-        [ "$count" = 0 ] || go_on "$name"
-        reach "$name" "$percent"
+        if [ "$count" = 0 ]; then
+            reach "$name" "$percent"
+        else
+            go_on "$name"
+            reach_again "$name" "$percent"
+        fi
         take_it "$name"
         count=$((count + 1))
     done

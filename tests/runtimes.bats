@@ -16,7 +16,7 @@ make_bc() {
 
 # Compiled beforehand: the compiler is another program.
 make_java() {
-    WORK=(java -cp "$T" Life "$1")
+    WORK=(java -Xmx96m -cp "$T" Life "$1")
 }
 
 make_R() {

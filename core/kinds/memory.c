@@ -29,9 +29,16 @@ int memory_is_foreign(const struct saving *saving, const struct mapping *mapping
            (mapping->shared && is_named(mapping, REGISTRY_ROOT)); /* a page that was deleted and made again */
 }
 
+/* Java writes its counters for jstat into a file that it maps, and never reads it; whichever Java starts next deletes the file
+ * of a process that is gone. They come back as memory without a file. */
+static int is_java_counters(const struct mapping *mapping)
+{
+    return is_named(mapping, "/tmp/hsperfdata_");
+}
+
 static int is_shared_anonymous(const struct mapping *mapping)
 {
-    return mapping->shared && is_named(mapping, "/dev/zero");
+    return mapping->shared && (is_named(mapping, "/dev/zero") || is_java_counters(mapping));
 }
 
 int memory_is_of_file(const struct mapping *mapping)
