@@ -11,7 +11,7 @@ set -uo pipefail
 # shellcheck source=SCRIPTDIR/prepare.sh
 . "$(dirname "$0")/prepare.sh"
 
-AS_ROOT_TOO=(first_light walls hog) # what differs between root and others
+AS_ROOT_TOO=(first_light walls hog locks) # what differs between root and others
 AS_ROOT_SET=(failure)               # and of this, the named set
 PATIENCE=1500 # seconds for all bats files of one user: a test that hangs is a failure, not a wait
 PASSED=0
