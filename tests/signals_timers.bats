@@ -4,20 +4,25 @@
 
 load helpers
 
+# image NAME: of the program last started; what that has said belongs to the failure.
+image() {
+    take "$PID" || fail "$1 said: $(tail -n 3 "$T/$1.out")"
+}
+
 # three_lives NAME COMMAND...: two images while it runs; killed; back; another image; killed; back from that, to the end.
 three_lives() {
     local name=$1
     shift
     rm -f "$T/ready.finish"
     start_guest "$name" "$@"
-    take "$PID"
-    take "$PID"
-    kill_hard "$PID"
-    restart_back "$name" "$IMAGE"
-    take "$PID"
-    kill_hard "$PID"
+    image "$name"
+    image "$name"
+    kill_hard "$PID" || fail "$name said: $(tail -n 3 "$T/$name.out")"
+    restart_back "$name" "$IMAGE" || fail "$name said: $(tail -n 3 "$T/$name.out")"
+    image "$name"
+    kill_hard "$PID" || fail "$name said: $(tail -n 3 "$T/$name.out")"
     until_true 10 no_processes
-    restart_back "$name" "$IMAGE"
+    restart_back "$name" "$IMAGE" || fail "$name said: $(tail -n 3 "$T/$name.out")"
     : >"$T/ready.finish"
     ends_well "$name" 200
     says_ok "$name"
@@ -29,8 +34,8 @@ survives() {
     shift
     rm -f "$T/ready.finish"
     start_guest "$name" "$@"
-    take "$PID"
-    take "$PID"
+    image "$name"
+    image "$name"
     : >"$T/ready.finish"
     ends_well "$name"
     says_ok "$name"

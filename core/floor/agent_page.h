@@ -55,6 +55,7 @@ enum agent_order {
                      * process as well */
     ORDER_TWIN,     /* fork the twin; its pid goes to twin_pid. result: 0 or -errno */
     ORDER_COPY,     /* connect to `socket`, receive a memfd, write the `ranges` into it one after the other */
+    ORDER_TIMERS,   /* connect to `socket`, send own timers */
     ORDER_MAPS,     /* connect to `socket`, send own maps and smaps */
     ORDER_HANDLES,  /* no twin: become dumpable until ORDER_RESUME, connect to `socket`, send own mem and pagemap */
     ORDER_RESUME,   /* run on */

@@ -147,8 +147,8 @@ void mappings_free(struct mappings *mappings);
 /* threads.c: how many a record of the kind holds. */
 uint32_t threads_count(const struct reader *record);
 
-/* timers.c: the timers that there are, AGENT_MAX_TIMERS at most, by rising id behind the interval timers. 0 or -errno. */
-int timers_list(struct saving *saving, struct agent_timer *timers, uint32_t *ret_count);
+/* timers.c: the timers that /proc/PID/timers tells of, AGENT_MAX_TIMERS at most, by rising id behind the interval timers. 0 or -errno. */
+int timers_list(struct saving *saving, const char *text, struct agent_timer *timers, uint32_t *ret_count);
 uint32_t timers_count(const struct reader *record);
 uint32_t waiting_count(const struct reader *record); /* waiting_signals.c */
 

@@ -54,14 +54,11 @@ static int by_id(const void *a, const void *b)
     return (one->id > two->id) - (one->id < two->id);
 }
 
-int timers_list(struct saving *saving, struct agent_timer *timers, uint32_t *ret_count)
+int timers_list(struct saving *saving, const char *text, struct agent_timer *timers, uint32_t *ret_count)
 {
-    char *text = proc_read(saving->pid, "timers", NULL);
     uint32_t count = 0;
     int error = 0;
 
-    if (!text)
-        return errno == ENOENT ? refuse(saving, "R-TIMER", "this kernel does not tell which timers there are") : -errno;
     for (; count < INTERVAL_TIMERS; count++)
         timers[count] = (struct agent_timer){ .interval_timer = count + 1 };
     for (const char *at = strstr(text, "ID: "); !error && at; at = strstr(at + 1, "\nID: "), at += !!at) {
@@ -70,7 +67,6 @@ int timers_list(struct saving *saving, struct agent_timer *timers, uint32_t *ret
         else if (!(error = parse_one(at, &timers[count])))
             count += !is_ours(&timers[count]);
     }
-    free(text);
     if (!error)
         qsort(timers + INTERVAL_TIMERS, count - INTERVAL_TIMERS, sizeof *timers, by_id);
     *ret_count = count;

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "saver.h"
 
@@ -18,12 +19,35 @@ static int make_room(struct step *step, size_t from, size_t length)
     return 0;
 }
 
+/* Only the program itself may open the list when it is not dumpable. */
+static int read_timers(struct step *step, char **ret_text)
+{
+    int handle, error;
+
+    *ret_text = proc_read(step->saving.pid, "timers", NULL);
+    if (*ret_text)
+        return 0;
+    if (errno == ENOENT)
+        return refuse(&step->saving, "R-TIMER", "this kernel does not tell which timers there are");
+    error = meeting_order(step, ORDER_TIMERS, &handle, 1);
+    if (error)
+        return error;
+    *ret_text = read_all(handle, NULL);
+    error = -errno;
+    close(handle);
+    return *ret_text ? 0 : error;
+}
+
 int signals_list_timers(struct step *step)
 {
     static struct agent_timer timers[AGENT_MAX_TIMERS];
     uint32_t count;
-    int error = timers_list(&step->saving, timers, &count), status;
+    char *text;
+    int error = read_timers(step, &text), status;
 
+    if (!error)
+        error = timers_list(&step->saving, text, timers, &count);
+    free(text);
     if (error)
         return fail_with(step, error, "the program's timers cannot be read");
     status = make_room(step, offsetof(struct agent_page, timer_count),

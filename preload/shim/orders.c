@@ -173,9 +173,12 @@ static long hand_over(struct agent_page *page, const char *const *names, int cou
 
 static long obey(struct agent_page *page, uint32_t order)
 {
+    static const char *const timers[] = { "/proc/self/timers" };
     static const char *const maps[] = { "/proc/self/maps", "/proc/self/smaps" };
 
     switch (ORDER_KIND(order)) {
+    case ORDER_TIMERS:
+        return hand_over(page, timers, 1);
     case ORDER_MAPS:
         return hand_over(page, maps, 2);
     case ORDER_DESCRIBE:
