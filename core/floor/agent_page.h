@@ -215,6 +215,7 @@ struct agent_page {
     uint32_t range_count;
     uint32_t hint_count;
     struct agent_range ranges[AGENT_MAX_RANGES];
+    uint8_t lacking[AGENT_MAX_RANGES]; /* 1: no twin has that range, so guard pages in it cannot be seen there */
     struct agent_range hints[AGENT_MAX_RANGES];
 
     struct agent_thread threads[AGENT_MAX_THREADS];

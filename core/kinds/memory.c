@@ -117,6 +117,7 @@ int memory_mark_copies(struct saving *saving, const struct mappings *twin, struc
         mapping->flags |= lacking ? MAPPING_DONT_FORK : 0;
         mapping->copied = 1;
         mapping->copy_offset = offset;
+        page->lacking[page->range_count] = !mapping->shared;
         page->ranges[page->range_count++] = (struct agent_range){ mapping->start, mapping->end };
         offset += mapping->end - mapping->start;
     }

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -308,6 +309,19 @@ static int read_options(int count, char **arguments, struct request *request)
     return request->directory ? 0 : EXIT_USAGE;
 }
 
+/* What the program may use of memory and address space is inherited; it may be less than we need. */
+static void widen_limits(void)
+{
+    static const int narrow[] = { RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK };
+    struct rlimit limit;
+
+    for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)
+        if (!getrlimit((enum __rlimit_resource)narrow[i], &limit)) {
+            limit.rlim_cur = limit.rlim_max;
+            setrlimit((enum __rlimit_resource)narrow[i], &limit);
+        }
+}
+
 int main(int count, char **arguments)
 {
     struct request request = { .deadline = INT64_MAX };
@@ -324,6 +338,7 @@ int main(int count, char **arguments)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL); /* the shim starts us with all blocked */
     umask(077);
+    widen_limits();
     if (read_options(count, arguments, &request)) {
         fprintf(stderr, "stasis-saver is started by `stasis checkpoint`, a signal or the interval; see stasis(1)\n");
         return EXIT_USAGE;

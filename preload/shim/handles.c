@@ -3,6 +3,7 @@
  * Nothing here depends on ptrace rights: everybody may open his own /proc/self. Island: no libc. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/prctl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -100,18 +101,37 @@ static long receive_descriptor(int socket)
     return fd;
 }
 
-/* A page that nobody can read: behind the end of a file, which is nothing, or a guard page, which a copy would lose.
- * Bits of a pagemap entry: 58 guard page (6.15), 62 swapped, as kernels before that call it. */
-static int may_be_guard(uint64_t address)
-{
-    uint64_t entry;
-    long got, map = sys_openat(AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+/* linux/fs.h from 6.7 on: struct pm_scan_arg, and bits of a page */
+struct scan_arguments {
+    uint64_t size, flags, start, end, walk_end, vector, vector_length, max_pages;
+    uint64_t category_inverted, category_mask, category_anyof_mask, return_mask;
+};
+enum { SCAN_CALL = 0xc0606610, SCAN_SWAPPED = 16, SCAN_GUARD = 256 };
 
+/* 1 when a guard page lies there, or that cannot be told. Linux 6.13 and 6.14 call them swapped; without swap that is as good. */
+static int has_guards(const struct agent_page *page, const struct agent_range *range)
+{
+    uint64_t region[3];
+    struct scan_arguments scan = { .size = sizeof scan, .start = range->start, .end = range->end, .vector = (uint64_t)region,
+                                   .vector_length = 1, .category_mask = SCAN_GUARD, .return_mask = SCAN_GUARD };
+    long count, map;
+
+    if (sys_madvise((void *)range->start, 0, 102 /* MADV_GUARD_INSTALL */) == -EINVAL)
+        return 0; /* this kernel has none */
+    if (!page->dumpable)
+        sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); /* else we may not even look at ourselves */
+    map = sys_openat(AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+    if (!page->dumpable)
+        sys_prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (map < 0)
-        return 1; /* a program that is not dumpable cannot tell */
-    got = SYS_CALL(pread64, map, &entry, sizeof entry, address / PAGE_BYTES * sizeof entry, 0, 0);
+        return 1;
+    count = SYS_CALL(ioctl, map, SCAN_CALL, &scan, 0, 0, 0);
+    if (count == -EINVAL && page->skip_absent) {
+        scan.category_mask = scan.return_mask = SCAN_SWAPPED;
+        count = SYS_CALL(ioctl, map, SCAN_CALL, &scan, 0, 0, 0);
+    }
     sys_close((int)map);
-    return got != sizeof entry || entry & (UINT64_C(1) << 58 | UINT64_C(1) << 62);
+    return count > 0;
 }
 
 /* A page that the program itself may not read (PROT_NONE) can be read through /proc/self/mem. */
@@ -125,7 +145,7 @@ static long copy_unreadable(int fd, uint64_t address, uint64_t offset)
     got = SYS_CALL(pread64, mem, bytes, sizeof bytes, address, 0, 0);
     sys_close((int)mem);
     if (got == -EIO)
-        return may_be_guard(address) ? -ENODATA : PAGE_BYTES;
+        return PAGE_BYTES; /* behind the end of a file: nothing */
     if (got == sizeof bytes)
         got = SYS_CALL(pwrite64, fd, bytes, sizeof bytes, offset, 0, 0);
     return got == sizeof bytes ? PAGE_BYTES : got < 0 ? got : -EIO;
@@ -202,7 +222,8 @@ static long copy_all(struct agent_page *page, int socket)
     if (fd < 0)
         return fd;
     for (uint32_t i = 0; !error && i < page->range_count; i++)
-        error = copy_range(page, (int)fd, &page->ranges[i], &offset);
+        error = page->lacking[i] && has_guards(page, &page->ranges[i]) ? -ENODATA
+                                                                      : copy_range(page, (int)fd, &page->ranges[i], &offset);
     if (error == -EFBIG)
         stop_swallow(SIGXFSZ, pending); /* the program's RLIMIT_FSIZE is ours too */
     sys_close((int)fd);

@@ -824,7 +824,7 @@ int main(int argc, char **argv)
     }
     fflush(stdout);
     ready();
-    for (long tick = 0; tick < ticks; tick++) {
+    for (long tick = 0; tick < ticks || !may_end(); tick++) {
         for (int i = 0; i < SORTS; i++) {
             sort_name = sorts[i].name;
             if (has[i])

@@ -279,7 +279,7 @@ int main(int argc, char **argv)
         sorts[i].make();
         fflush(stdout);
         ready();
-        for (long tick = 0; tick < ticks; tick++) {
+        for (long tick = 0; tick < ticks || !may_end(); tick++) {
             sorts[i].check((uint64_t)tick);
             tick_sleep();
         }
