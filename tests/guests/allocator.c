@@ -115,7 +115,7 @@ int main(int argc, char **argv)
         if (pthread_create(&threads[i], NULL, use, (void *)(i + 1)))
             bad("pthread_create");
     ready();
-    for (long tick = 0; tick < ticks || !is_enough(); tick++)
+    for (long tick = 0; tick < ticks; tick++)
         tick_sleep();
     stop = 1;
     for (int i = 0; i < THREADS; i++)

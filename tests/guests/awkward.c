@@ -295,6 +295,14 @@ static void take_handler_away(void)
         bad("rt_sigaction: %ld", result);
 }
 
+static void take_handler_when_told(void)
+{
+    if (!access("now", F_OK) && access("taken", F_OK)) {
+        take_handler_away();
+        mknod("taken", S_IFREG | 0644, 0);
+    }
+}
+
 /* ---- a thread that blocks all, behind libc's back: the others must not stand still for it ---- */
 
 static void *block_all(void *argument)
@@ -485,21 +493,30 @@ static const struct thing {
     { "contexts", make_contexts, use_contexts, 0 },
     { "undumpable", make_undumpable, is_undumpable, 0 },
     { "children", nothing, have_children, 1 },
-    { "taken", take_handler_away, nothing, 1 },
+    { "taken", nothing, take_handler_when_told, 1 },
     { "blocked", start_blocking, goes_on, 1 },
     { "crash", nothing, crash, 1 },
 };
 
 enum { THINGS = sizeof things / sizeof things[0] };
 
+/* Makes <GUEST_READY>.hold.made, without a descriptor. */
+static void made(void)
+{
+    char name[sizeof guest_hold + 8];
+
+    snprintf(name, sizeof name, "%s.made", guest_hold);
+    if (*guest_hold && mknod(name, S_IFREG | 0644, 0))
+        bad("%s: %s", name, strerror(errno));
+}
+
 /* The main thread ends; this one goes on as the program. */
 static const struct thing *chosen;
-static char *before_ready; /* what GUEST_READY says; and there may be no descriptor for a file */
 static long ticks;
 
 static void *run(void *argument)
 {
-    for (long tick = 0; tick < ticks || !is_enough(); tick++) {
+    for (long tick = 0; tick < ticks; tick++) {
         chosen->use();
         tick_sleep();
     }
@@ -526,14 +543,13 @@ int main(int argc, char **argv)
         if (pthread_create(&other, NULL, run, NULL))
             bad("pthread_create");
         ready();
+        made();
         pthread_exit(NULL);
     }
     if (!chosen)
         return argc > 1 && !strcmp(argv[1], "list") ? 0 : 2;
-    before_ready = getenv("GUEST_READY") ? strdup(getenv("GUEST_READY")) : NULL;
-    is_enough();
+    ready(); /* the test waits for made(), but there may be neither environment nor descriptor by then */
     chosen->make();
-    if (before_ready && mknod(before_ready, S_IFREG | 0644, 0))
-        bad("%s: %s", before_ready, strerror(errno));
+    made();
     run(NULL);
 }

@@ -532,7 +532,7 @@ int main(int argc, char **argv)
         if (pthread_create(&pauses[i], NULL, for_ever, (void *)i))
             bad("pthread_create");
     ready();
-    for (long tick = 0; tick < ticks || !is_enough(); tick++) {
+    for (long tick = 0; tick < ticks; tick++) {
         if (tick % GIVE_EVERY == 0)
             give_all(&times);
         tick_sleep();

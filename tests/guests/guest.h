@@ -56,17 +56,9 @@ static inline void ready(void)
         bad("ready file %s: %s", name, strerror(errno));
 }
 
-/* For a program that must not end before the test has done its work: until the file GUEST_ENOUGH is there, if a test
- * names one. It is looked up once, as the environment may change. */
-static inline int is_enough(void)
+static inline int is_held(void)
 {
-    static char *name;
-
-    if (!name) {
-        const char *value = getenv("GUEST_ENOUGH");
-        name = strdup(value ? value : "");
-    }
-    return !*name || access(name, F_OK) == 0;
+    return *guest_hold && !faccessat(AT_FDCWD, guest_hold, F_OK, 0);
 }
 
 /* Seconds of argument `index` (or `otherwise`), in ticks. */
@@ -94,7 +86,7 @@ static inline void tick_sleep(void)
         struct timespec left = { 0, 1000000000L / GUEST_TICKS_PER_SECOND };
         while (nanosleep(&left, &left) < 0 && errno == EINTR)
             ;
-    } while (*guest_hold && --guest_free < 0 && !faccessat(AT_FDCWD, guest_hold, F_OK, 0));
+    } while (--guest_free < 0 && is_held());
 }
 
 /* 0 while the test wants it to go on: GUEST_END names a file that is not there yet. */

@@ -190,7 +190,7 @@ int main(int argc, char **argv)
     mappings(); /* stdio and the like have theirs from here on */
     maps = mappings();
     ready();
-    for (long look = 0; look < looks || !is_enough(); look++) {
+    for (long look = 0; look < looks || is_held(); look++) {
         int found = count_descriptors();
         if (found != descriptors)
             bad("%d descriptors instead of %d", found, descriptors);

@@ -326,7 +326,7 @@ int main(int argc, char **argv)
 
     start_all();
     ready();
-    for (long tick = 0; tick < ticks || !is_enough(); tick++)
+    for (long tick = 0; tick < ticks; tick++)
         tick_sleep();
     for (progress(&before), least = before; least == before; progress(&least)) /* since now */
         tick_sleep();
