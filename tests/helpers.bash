@@ -213,10 +213,18 @@ is_still_ours() {
     is_alive "$1" && [[ "$(readlink "/proc/$1/exe")" == "$T"/* ]]
 }
 
+# The same for a process that this test has started: one with that PID and another parent is somebody else by now.
+is_ended() {
+    local text
+    read -r text 2>/dev/null <"/proc/$1/stat" || return 0
+    read -ra text <<<"${text##*) }"
+    [ "${text[0]}" = Z ] || [ "${text[1]}" != "$BASHPID" ]
+}
+
 # wait_exit PID [SECONDS]: its exit status (128 + signal) into STATUS.
 wait_exit() {
     release
-    until_true "${2:-120}" is_gone "$1" || return 1
+    until_true "${2:-120}" is_ended "$1" || return 1
     STATUS=0
     wait "$1" || STATUS=$?
     forget_started "$1"

@@ -42,16 +42,20 @@ static int fail_blocked(struct step *step, uint32_t tid)
                 STOP_SIGNAL);
 }
 
-/* Until a thread has had the signal open once. One that is job-stopped will not come to do so. */
+/* Until a thread has had the signal open once. One that is job-stopped will not come to do so. One that makes threads without
+ * end blocks it most of the time, and awake; once the signal waits for it, it comes: that is not to be told from here. */
 static int await_open(struct step *step, uint32_t tid, int64_t deadline)
 {
+    unsigned looks = 0, asleep = 0;
     char state;
 
     while (is_blocked(step, tid, 0, &state) && state != 'T') {
+        looks++;
+        asleep += state == 'S';
         if (now_nanoseconds() > step->request->deadline)
             return stop_given_up(step);
         if (now_nanoseconds() > deadline)
-            return fail_blocked(step, tid);
+            return asleep > looks / 2 ? fail_blocked(step, tid) : 0;
         poll(NULL, 0, LOOK_MILLISECONDS);
     }
     return 0;
