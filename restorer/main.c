@@ -3,6 +3,7 @@
  * touched; all that is missing is said at once. */
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +20,32 @@
 #include "bubble.h"
 #include "plan.h"
 
+/* What `stasis restart` has to say that is no error. Said at once, it would be cut off with the rest when stderr is the
+ * file that the program writes its own stderr to. So it is said when that has its size; NULL: nothing, or no longer. */
+static const char *notice;
+
+static void say_notice(const struct restoring *restoring)
+{
+    if (notice && restoring->streams[2] >= 0)
+        dprintf(restoring->streams[2], "stasis: %s\n", notice);
+    notice = NULL;
+}
+
+/* Is the program's stderr the very file that ours is? Then its descriptor is used, so that the line lies where its own lie;
+ * unless it stands in the middle of the file. The line then stays with the tail. */
+static void say_notice_in_file(struct restoring *restoring)
+{
+    struct stat ours, theirs;
+    off_t at = lseek(2, 0, SEEK_CUR);
+
+    if (!notice || fstat(restoring->streams[2], &ours) || fstat(2, &theirs) || !S_ISREG(ours.st_mode) || ours.st_ino != theirs.st_ino ||
+        ours.st_dev != theirs.st_dev)
+        return;
+    if (fcntl(2, F_GETFL) & O_APPEND || at == theirs.st_size)
+        dprintf(2, "stasis: %s\n", notice);
+    notice = NULL;
+}
+
 typedef int (*kind_step)(struct restoring *restoring, struct reader *record);
 
 enum step { STEP_CHECK, STEP_OPEN, STEP_WIRE, STEP_LAST };
@@ -27,6 +54,16 @@ static kind_step step_of(const struct kind *kind, enum step step)
 {
     kind_step const steps[] = { kind->check, kind->open, kind->wire, kind->last };
     return steps[step];
+}
+
+/* On the command's stderr: descriptor 2 may be the program's already, at the beginning of a file of its own. */
+static int say_error(struct restoring *restoring, const char *what, int error)
+{
+    say_notice(restoring);
+    if (restoring->streams[2] >= 0)
+        dprintf(restoring->streams[2], "stasis: restart: %s%s%s\n", what ? what : "", what ? ": " : "",
+                *restoring->image->reason ? restoring->image->reason : strerror(-error));
+    return error == -EBADMSG ? EXIT_DAMAGED : EXIT_SYSTEM;
 }
 
 /* Walks the table, and for each kind its records. */
@@ -40,11 +77,8 @@ static int walk(struct restoring *restoring, enum step step)
             if (header.tag != kinds[i]->tag || header.process != restoring->index)
                 continue;
             int error = run(restoring, &record);
-            if (error) {
-                fprintf(stderr, "stasis: restart: %s: %s\n", kinds[i]->name,
-                        *restoring->image->reason ? restoring->image->reason : strerror(-error));
-                return error == -EBADMSG ? EXIT_DAMAGED : EXIT_SYSTEM;
-            }
+            if (error)
+                return say_error(restoring, kinds[i]->name, error);
         }
     }
     return 0;
@@ -93,13 +127,6 @@ static int clear_descriptors(struct restoring *restoring)
     return close_range(0, (unsigned)restoring->highest, 0) ? -errno : 0;
 }
 
-static int say_error(const struct restoring *restoring, int error)
-{
-    dprintf(restoring->streams[2] >= 0 ? restoring->streams[2] : 2, "stasis: restart: %s\n",
-            *restoring->image->reason ? restoring->image->reason : strerror(-error));
-    return error == -EBADMSG ? EXIT_DAMAGED : EXIT_SYSTEM;
-}
-
 /* Runs in the bubble as the process to be. Until `wire`, nothing outside is touched. */
 static int become(void *context)
 {
@@ -107,15 +134,17 @@ static int become(void *context)
     int error = clear_descriptors(restoring), status;
 
     if (error)
-        return say_error(restoring, error);
+        return say_error(restoring, NULL, error);
     if ((status = walk(restoring, STEP_OPEN)))
         return status;
     if ((error = memory_load(restoring)))
-        return say_error(restoring, error);
+        return say_error(restoring, NULL, error);
     if ((error = plan_make(restoring)))
-        return say_error(restoring, error);
+        return say_error(restoring, NULL, error);
     if ((status = walk(restoring, STEP_WIRE)) || (status = walk(restoring, STEP_LAST)))
         return status;
+    say_notice_in_file(restoring);
+    say_notice(restoring);
     bubble_started();
     return plan_jump(restoring);
 }
@@ -159,18 +188,18 @@ static int check(struct restoring *restoring, struct bubble_plan *bubble)
     bubble_check(bubble, say_missing, restoring);
     if (!restoring->missing.length)
         return 0;
+    say_notice(restoring);
     fprintf(stderr, "stasis: cannot restart; nothing was changed:\n%.*s", (int)restoring->missing.length,
             (const char *)restoring->missing.bytes);
     return EXIT_REFUSED;
 }
 
-static int restart(const char *path, int only_check)
+static int restart(const char *path, int only_check, struct restoring *restoring)
 {
     static struct image image;
-    static struct restoring restoring;
     static char registry[64], run_directory[128];
     struct bubble_plan bubble = { .registry = registry, .run_directory = run_directory, .task = become,
-                                  .context = &restoring };
+                                  .context = restoring };
     char uuid[UUID_TEXT];
     int error = image_open(&image, path), status;
 
@@ -178,17 +207,19 @@ static int restart(const char *path, int only_check)
         fprintf(stderr, "stasis: cannot restart from %s: %s\n", path, image.reason);
         return image_exit_status(error);
     }
-    restoring.image = &image;
-    restoring.test_fail = getenv(ENV_TEST_FAIL);
-    find_highest(&restoring);
-    status = check(&restoring, &bubble);
-    if (status || only_check)
+    restoring->image = &image;
+    restoring->test_fail = getenv(ENV_TEST_FAIL);
+    find_highest(restoring);
+    status = check(restoring, &bubble);
+    if (status || only_check) {
+        say_notice(restoring);
         return status;
+    }
     text_from_uuid(image.header.run, uuid);
     snprintf(registry, sizeof registry, REGISTRY_ROOT "%u", geteuid());
     snprintf(run_directory, sizeof run_directory, "%s/%s", registry, uuid);
-    clock_offset(CLOCK_MONOTONIC, "monotonic", restoring.monotonic, bubble.monotonic_offset);
-    clock_offset(CLOCK_BOOTTIME, "boottime", restoring.boottime, bubble.boottime_offset);
+    clock_offset(CLOCK_MONOTONIC, "monotonic", restoring->monotonic, bubble.monotonic_offset);
+    clock_offset(CLOCK_BOOTTIME, "boottime", restoring->boottime, bubble.boottime_offset);
     return bubble_run(&bubble);
 }
 
@@ -214,15 +245,57 @@ static int choose(const char *path, char *ret_image)
     return error ? EXIT_NO_IMAGE : 0;
 }
 
+/* What is closed among 0, 1 and 2 becomes /dev/null, so that no file of ours gets its number. */
+static int fill_streams(void)
+{
+    int closed = 0, fd;
+
+    for (int i = 0; i < 3; i++)
+        closed |= (fcntl(i, F_GETFD) < 0) << i;
+    while ((fd = open("/dev/null", O_RDWR)) >= 0 && fd <= 2)
+        continue;
+    if (fd > 2)
+        close(fd);
+    return closed;
+}
+
+static int read_options(int count, char **arguments, struct policy *policy, int *ret_only_check)
+{
+    static const struct option options[] = {
+        { "check", no_argument, NULL, 'c' },    { "strict", no_argument, NULL, 's' },
+        { "no-tails", no_argument, NULL, 'n' }, { "path-map", required_argument, NULL, 'p' },
+        { "notice", required_argument, NULL, 'i' }, { 0 },
+    };
+
+    policy->path_rules = calloc((size_t)count, sizeof *policy->path_rules);
+    for (int option; (option = getopt_long(count, arguments, "", options, NULL)) != -1;) {
+        if (option == 'c')
+            *ret_only_check = 1;
+        else if (option == 's')
+            policy->strict = 1;
+        else if (option == 'n')
+            policy->no_tails = 1;
+        else if (option == 'i')
+            notice = optarg;
+        else if (option == 'p' && policy->path_rules && path_rule_is_good(optarg))
+            policy->path_rules[policy->path_rule_count++] = optarg;
+        else
+            return EXIT_USAGE;
+    }
+    return optind + 1 == count ? 0 : EXIT_USAGE;
+}
+
 int main(int count, char **arguments)
 {
+    static struct restoring restoring = { .streams = { 0, 1, 2 } };
     char image[MAX_PATH];
-    int only_check = count > 2 && !strcmp(arguments[1], "--check"), status;
+    int only_check = 0, status;
 
-    if (count != 2 + only_check) {
+    restoring.closed_streams = fill_streams();
+    if (read_options(count, arguments, &restoring.policy, &only_check)) {
         fprintf(stderr, "stasis-restorer is started by `stasis restart`; see stasis(1)\n");
         return EXIT_USAGE;
     }
-    status = choose(arguments[1 + only_check], image);
-    return status ? status : restart(image, only_check);
+    status = choose(arguments[optind], image);
+    return status ? status : restart(image, only_check, &restoring);
 }

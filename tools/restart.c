@@ -10,14 +10,19 @@
 #include "../core/floor/names.h"
 #include "../core/image/commit.h"
 #include "../core/image/read.h"
+#include "../core/kinds/kind.h"
 #include "commands.h"
 #include "locate.h"
 
-enum { RESTART_CHECK, RESTART_JOB };
+enum { RESTART_CHECK, RESTART_JOB, RESTART_NO_TAILS, RESTART_PATH_MAP, RESTART_STRICT };
 
 static const struct choice choices[] = {
     [RESTART_CHECK] = { "check", NULL, NULL, "only say whether it could be restarted here, and what is missing" },
     [RESTART_JOB] = { "job-id", "ID", NULL, "of several jobs in DIR, the one to restart; JOB.STEP of several steps" },
+    [RESTART_NO_TAILS] = { "no-tails", NULL, NULL, "cut off what was written to files after the checkpoint, and do not keep it as "
+                           "FILE" TAIL_SUFFIX },
+    [RESTART_PATH_MAP] = { "path-map", "OLD=NEW", NULL, "files below OLD are now below NEW; absolute paths; may be given again" },
+    [RESTART_STRICT] = { "strict", NULL, NULL, "refuse what would otherwise be adapted: see stasis(1)" },
     { 0 },
 };
 
@@ -56,8 +61,9 @@ static int find_job(const char *directory, const char *job, char path[MAX_PATH],
     return error;
 }
 
-/* The newest whole image of the one job in the directory. 0 or an exit status. */
-static int find_in(const char *directory, const char *job, char path[MAX_PATH])
+/* The newest whole image of the one job in the directory. 0 or an exit status. *ret_notice: what is to be said when files
+ * have their size again, malloc'ed, or NULL. */
+static int find_in(const char *directory, const char *job, char path[MAX_PATH], char **ret_notice)
 {
     struct buffer candidates = { 0 };
     int error = find_job(directory, job, path, &candidates);
@@ -67,45 +73,59 @@ static int find_in(const char *directory, const char *job, char path[MAX_PATH])
         candidates.bytes[candidates.length - 1] = 0; /* the last newline: complain adds its own */
     if (error)
         error = complain_choice(error, directory, job, text);
-    else if (*text)
-        complain(0, "restarting from %s, because these are not good:\n%s", path, text);
+    else if (*text && asprintf(ret_notice, "restarting from %s, because these are not good:\n%s", path, text) < 0)
+        error = complain(EXIT_SYSTEM, "no memory");
     buffer_free(&candidates);
     return error;
 }
 
-static int find_image(const char *operand, const char *job, char path[MAX_PATH])
+static int find_image(const char *operand, const char *job, char path[MAX_PATH], char **ret_notice)
 {
     struct stat status;
 
     if (stat(operand, &status))
         return complain(errno == EACCES ? EXIT_NOT_ALLOWED : EXIT_NO_IMAGE, "cannot restart from '%s': %m", operand);
     if (S_ISDIR(status.st_mode))
-        return find_in(operand, job, path);
+        return find_in(operand, job, path, ret_notice);
     if (job)
         return complain_usage(&command_restart, "--job-id chooses in a directory, and '%s' is a file", operand);
     snprintf(path, MAX_PATH, "%s", operand);
     return 0;
 }
 
+/* The restorer has these options, too. */
+static int hand_on(int option, const char *value, char **restorer, int *count)
+{
+    if (option == RESTART_PATH_MAP && !path_rule_is_good(value))
+        return complain_usage(&command_restart, "--path-map=%s: give OLD=NEW, two absolute paths", value);
+    if (asprintf(&restorer[*count], value ? "--%s=%s" : "--%s", choices[option].name, value) < 0)
+        return complain(EXIT_SYSTEM, "no memory");
+    ++*count;
+    return 0;
+}
+
 static int restart(int argc, char **argv)
 {
     char path[MAX_PATH];
-    char *restorer[4] = { NULL };
+    char **restorer = calloc((size_t)argc + 3, sizeof *restorer);
+    char *notice = NULL;
     const char *job = NULL, *value;
-    int check = 0, count = 1, status;
+    int count = 1, status = restorer ? 0 : complain(EXIT_SYSTEM, "no memory");
 
-    for (int option; (option = options_next(&command_restart, argc, argv, &value)) >= 0;)
-        if (option == RESTART_CHECK)
-            check = 1;
-        else
+    for (int option; !status && (option = options_next(&command_restart, argc, argv, &value)) >= 0;)
+        if (option == RESTART_JOB)
             job = value;
-    if (argc - optind != 1)
-        return complain_usage(&command_restart, "give one image, or the directory it is in");
-    status = find_image(argv[optind], job, path);
+        else
+            status = hand_on(option, value, restorer, &count);
+    if (!status && argc - optind != 1)
+        status = complain_usage(&command_restart, "give one image, or the directory it is in");
+    if (!status)
+        status = find_image(argv[optind], job, path, &notice);
     if (status)
         return status;
-    if (check)
-        restorer[count++] = "--check";
+    if (notice && asprintf(&restorer[count++], "--notice=%s", notice) < 0)
+        return complain(EXIT_SYSTEM, "no memory");
+    restorer[count++] = "--"; /* a path may begin with a dash */
     restorer[count] = path;
     return locate_exec(RESTORER_NAME, restorer);
 }

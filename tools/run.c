@@ -16,7 +16,7 @@
 #include "locate.h"
 #include "preloadable.h"
 
-enum { RUN_INTERVAL, RUN_DIRECTORY, RUN_JOB, RUN_KEEP };
+enum { RUN_INTERVAL, RUN_DIRECTORY, RUN_JOB, RUN_KEEP, RUN_SAVE_FILES };
 
 #define AS_TEXT(macro) AS_TEXT_NOW(macro)
 #define AS_TEXT_NOW(value) #value
@@ -30,6 +30,7 @@ static const struct choice choices[] = {
     [RUN_DIRECTORY] = { "checkpoint-dir", "DIR", ENV_DIRECTORY, "put images in DIR; default: the current directory" },
     [RUN_JOB] = { "job-id", "ID", ENV_JOB, "name images ID.STEP.ckpt; default: the job id of Slurm, or the PID" },
     [RUN_KEEP] = { "keep", "N", ENV_KEEP, "keep N older images beside the newest; default: " AS_TEXT(DEFAULT_KEEP) },
+    [RUN_SAVE_FILES] = { "save-files", NULL, ENV_SAVE_FILES, "save the content of all files open for writing in the image" },
     { 0 },
 };
 
@@ -45,7 +46,7 @@ static int take_option(int option, const char *value)
         return complain_usage(&command_run, "--keep=%s: give a number from 0 to %d", value, MAX_KEEP);
     if (option == RUN_JOB && (strlen(value) >= MAX_ID || image_name(name, sizeof name, value, "0")))
         return complain_usage(&command_run, "--job-id=%s: give 1 to %d characters, not '.' first, without '/'", value, MAX_ID - 1);
-    if (setenv(choices[option].variable, value, 1))
+    if (setenv(choices[option].variable, value ? value : "1", 1))
         return complain(EXIT_SYSTEM, "cannot set %s: %m", choices[option].variable);
     return 0;
 }

@@ -47,11 +47,11 @@ static void show_blocks(const struct image *image)
         stored_bytes += image->blocks[i].block.stored;
         raw_bytes += image->blocks[i].block.raw;
     }
-    printf("%-12s%zu: %s of memory in %s\n", "blocks", image->block_count, print_size(raw_bytes, raw),
+    printf("%-12s%zu: %s of memory and files in %s\n", "blocks", image->block_count, print_size(raw_bytes, raw),
            print_size(stored_bytes, stored));
 }
 
-/* The table of blocks is the image's own; every other record is shown by its kind. */
+/* Tables of blocks are the image's own; every other record is shown by its kind. */
 static int show_records(struct image *image)
 {
     struct record_header header;
@@ -61,7 +61,7 @@ static int show_records(struct image *image)
 
     while (image_next_record(image, &at, &header, &payload)) {
         const struct kind *kind = kind_of_tag(header.tag);
-        if (header.tag == TAG_BLOCKS)
+        if (header.tag == TAG_BLOCKS || header.tag == TAG_FILES)
             continue;
         printf("\nprocess %" PRIu32 ": ", header.process);
         if (!kind || !kind->show) {

@@ -13,6 +13,7 @@
 #define ENV_SLURM_STEP     "SLURM_STEP_ID"
 #define ENV_JOB            "STASIS_JOB_ID"         /* stasis run --job-id */
 #define ENV_KEEP           "STASIS_KEEP"           /* older generations to keep */
+#define ENV_SAVE_FILES     "STASIS_SAVE_FILES"     /* 1: stasis run --save-files */
 #define ENV_SIGNAL         "STASIS_SIGNAL"         /* trigger signal, number or name */
 #define ENV_RUN            "STASIS_RUN"            /* <run uuid>:<pid of the step's first process>:<its CLOCK_MONOTONIC ms> */
 #define ENV_LIBEXEC        "STASIS_LIBEXEC"        /* where the helpers are, when not beside the shim */
@@ -29,6 +30,7 @@
 /* Images: <dir>/<job>.<step>.ckpt, older ones with .1, .2 behind, other runs' with .run-<uuid8>. */
 #define IMAGE_SUFFIX       ".ckpt"
 #define IMAGE_ASIDE        ".run-"
+#define TAIL_SUFFIX        ".stasis-tail" /* behind the name of an output file: what was written after the checkpoint */
 #define DEFAULT_KEEP       2
 #define MAX_KEEP           1000
 

@@ -155,15 +155,26 @@ static int check_block(struct image *image, const struct image_block *block)
     return 0;
 }
 
-/* The next block in a TAG_BLOCKS payload. 1, 0 at its end, -EBADMSG. */
-static int next_block(struct reader *payload, uint32_t process, struct image_block *ret)
+/* The next block in a payload of blocks. 1, 0 at its end, -EBADMSG. */
+static int next_block(struct reader *payload, struct image_block *ret)
 {
     if (payload->at == payload->length)
         return 0;
-    ret->process = process;
     reader_take(payload, &ret->block, sizeof ret->block);
     ret->runs = reader_view(payload, ret->block.run_count * sizeof *ret->runs);
     return payload->error ? payload->error : 1;
+}
+
+/* Whose blocks a record holds: 1, or 0 when it holds none. */
+static int begin_blocks(const struct record_header *header, struct reader *payload, struct image_block *ret)
+{
+    struct content_record content;
+
+    ret->process = header->tag == TAG_FILES ? NO_PROCESS : header->process;
+    ret->content = 0;
+    if (header->tag == TAG_FILES && !reader_take(payload, &content, sizeof content))
+        ret->content = content.number;
+    return header->tag == TAG_BLOCKS || header->tag == TAG_FILES;
 }
 
 /* Calls each block of the index; fills image->blocks when there are any, else only counts. */
@@ -177,9 +188,9 @@ static int walk_blocks(struct image *image, size_t *ret_count)
 
     *ret_count = 0;
     while (image_next_record(image, &at, &header, &payload)) {
-        if (header.tag != TAG_BLOCKS)
+        if (!begin_blocks(&header, &payload, &block))
             continue;
-        while ((more = next_block(&payload, header.process, &block)) > 0) {
+        while ((more = payload.error ? payload.error : next_block(&payload, &block)) > 0) {
             if (image->blocks)
                 image->blocks[*ret_count] = block;
             ++*ret_count;

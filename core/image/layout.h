@@ -57,7 +57,7 @@ enum record_tag {
     TAG_BLOCKS = 1,        /* block_record and its run_records, repeated */
     TAG_PARENT = 2,        /* reserved: uuid and generation of the image that CODEC_PARENT blocks are in */
     TAG_TASKS = 3,         /* reserved: parts of an image of several tasks */
-    TAG_FILES = 4,         /* reserved: file contents kept by their hash */
+    TAG_FILES = 4,         /* content_record, then as TAG_BLOCKS: the content of a file */
     TAG_PROCESS = 16,      /* one for each process: pid, parent and what the restart needs first */
     TAG_MEMORY = 17,
     TAG_THREADS = 18,
@@ -73,7 +73,10 @@ enum record_tag {
     TAG_PIPE = 28,
     TAG_TIMERS = 29,
     TAG_WAITING_SIGNALS = 30,
-    TAG_LOCK = 36,
+    TAG_DIRECTORY = 31,
+    TAG_PATH_DESCRIPTOR = 32,
+    TAG_PROC_FILE = 33,
+    TAG_LOCK = 34,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */
 };
 
@@ -106,9 +109,16 @@ struct block_record {
 static_assert(sizeof(struct block_record) == 32, "block");
 
 struct run_record {
-    uint64_t address;
+    uint64_t address;   /* of a file: offset in it */
     uint64_t pages;
 };
 static_assert(sizeof(struct run_record) == 16, "run");
+
+/* Stands before the blocks of a file's content. What is in no block is zeros. */
+struct content_record {
+    uint32_t number;    /* from 1; other records name the content by it */
+    uint32_t reserved;
+};
+static_assert(sizeof(struct content_record) == 8, "content");
 
 #endif

@@ -180,7 +180,7 @@ int image_read_block(const struct image *image, const struct image_block *block,
     return error;
 }
 
-static void *place_behind(void *context, uint64_t address, uint64_t pages)
+void *image_place_behind(void *context, uint64_t address, uint64_t pages)
 {
     char **next = context, *here = *next;
 
@@ -197,7 +197,7 @@ int image_verify(struct image *image)
     for (size_t i = 0; i < image->block_count && !error; i++) {
         const struct image_block *block = &image->blocks[i];
         char *next = bytes;
-        error = image_read_block(image, block, place_behind, &next);
+        error = image_read_block(image, block, image_place_behind, &next);
         if (error)
             check_says(image, error, "block %zu, at offset %llu, %s%s", i, (unsigned long long)block->block.offset,
                        error == -EBADMSG ? "is damaged" : "cannot be read: ",
@@ -209,7 +209,7 @@ int image_verify(struct image *image)
 
 int image_known_tag(uint16_t tag)
 {
-    return tag == TAG_BLOCKS || (tag >= TAG_PROCESS && tag < TAG_END);
+    return tag == TAG_BLOCKS || tag == TAG_FILES || (tag >= TAG_PROCESS && tag < TAG_END);
 }
 
 int image_error_is_of_file(int error)

@@ -8,9 +8,12 @@
 #include "buffer.h"
 #include "layout.h"
 
+enum { NO_PROCESS = UINT32_MAX };
+
 struct image_block {
     struct block_record block;
-    uint32_t process;
+    uint32_t process;              /* whose memory; NO_PROCESS: content of a file */
+    uint32_t content;              /* the number of that content, else 0 */
     const struct run_record *runs; /* block.run_count of them, in the index; 8-byte aligned */
 };
 
@@ -48,6 +51,9 @@ int image_find_record(const struct image *image, uint16_t tag, uint32_t process,
  * -errno; the caller formats the reason. place may return NULL: -EFAULT. */
 int image_read_block(const struct image *image, const struct image_block *block,
                      void *(*place)(void *context, uint64_t address, uint64_t pages), void *context);
+
+/* For image_read_block: puts the runs one behind the other; context: a char * that moves. */
+void *image_place_behind(void *context, uint64_t address, uint64_t pages);
 
 /* Reads and checks every block: "stasis verify". 0, -EBADMSG, -errno; reason names block and offset. */
 int image_verify(struct image *image);

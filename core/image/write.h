@@ -19,6 +19,7 @@ struct image_writer {
     _Atomic uint64_t end;       /* where the next block goes */
     _Atomic int error;          /* the first failure; all later calls give it back: close the writer */
     struct buffer index;
+    uint32_t content_count;     /* the last number given to a file's content */
 };
 
 /* Opens a nameless file in `directory` (O_TMPFILE, mode 0600; where the file system has none, a name made from

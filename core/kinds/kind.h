@@ -59,8 +59,18 @@ struct saving {
     int memory;           /* /proc/self/mem of view, */
     int pagemap;          /* and pagemap */
     int copies;           /* memfd with what a twin does not inherit, or -1 */
+    int64_t deadline;     /* CLOCK_MONOTONIC nanoseconds; INT64_MAX: none */
+    struct saved_content *contents; /* contents.c's own */
     const char *test_fail; /* value of ENV_TEST_FAIL or NULL */
     char refusal[512];    /* name and sentence, when a kind refused */
+};
+
+/* What the person who restarts wants; from the command line. */
+struct policy {
+    int strict;           /* nothing may be adapted */
+    int no_tails;         /* what was written to a file after the checkpoint is not kept */
+    const char **path_rules; /* OLD=NEW, see path_map.c */
+    size_t path_rule_count;
 };
 
 /* One process while it is restored. */
@@ -73,6 +83,11 @@ struct restoring {
     int executable;       /* descriptor for PR_SET_MM_EXE_FD */
     int highest;          /* highest descriptor number that the image uses */
     int streams[3];       /* the command's stdin, stdout, stderr, out of the way */
+    int closed_streams;   /* bit N: the command's N was closed, and is /dev/null now */
+    struct policy policy;
+    struct nameless_file *nameless; /* nameless_files.c's own */
+    struct kept_tail *tails;  /* tails.c's own */
+    int tails_are_kept;   /* regular_files.c's own */
     struct buffer missing; /* a sentence per line: what is not there */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */
     int pid, session, group;
@@ -137,7 +152,47 @@ void descriptor_describe(const struct descriptor *descriptor, struct descriptor_
 int descriptor_place(const struct descriptor_record *record, int fd);
 /* For a record that shares its description with a lower one, which is there already. 0 or -errno. */
 int descriptor_share(const struct descriptor_record *record);
+/* Is what /proc/PID/fd says of it still the path of the same thing? */
+int descriptor_is_at_target(const struct descriptor *descriptor);
+/* By path, or shared with a lower one. 0 or -errno. */
+int descriptor_open(const struct descriptor_record *record, const char *path);
+/* `what` is shown without control characters: it may be a path. */
 void descriptor_show(const struct descriptor_record *record, const char *what, FILE *out);
+
+/* proc_files.c: is a path in /proc or /sys, and of another process or thread than the program and its main one? */
+int path_is_virtual(const char *path);
+int proc_path_is_foreign(const struct saving *saving, const char *path);
+
+/* path_map.c: where a file of the image is now. Takes a malloc'ed path, gives back another; NULL for NULL or no memory. */
+char *path_now(const struct restoring *restoring, char *then);
+/* Is it OLD=NEW with absolute paths? */
+int path_rule_is_good(const char *rule);
+
+/* contents.c: files whose bytes are in the image. */
+struct kept_file {
+    uint64_t size;
+    int64_t mtime_seconds, mtime_nanoseconds;
+    uint32_t content;     /* the number of the bytes, from 1: the same in all records of one file; 0: none are kept */
+    uint32_t mode, user, group;
+};
+/* Saver: stores the bytes of /proc/<view>/<name>, once for each file, while the program is stopped. 0 or -errno: -EACCES
+ * when they may not be read, -ETIMEDOUT. */
+int contents_save(struct saving *saving, const char *name, const struct stat *status, struct kept_file *ret_kept);
+void contents_forget(struct saving *saving);
+/* Restorer: reads and verifies the bytes. -EBADMSG and image->reason, or -errno. */
+int contents_verify(struct restoring *restoring, const struct kept_file *kept);
+/* The same, and makes a file open for writing what it was: bytes, size, mode, times, and, as far as allowed, owner. */
+int contents_restore(struct restoring *restoring, const struct kept_file *kept, int fd);
+
+/* nameless_files.c: files that had no name any more. `path`: where it was. */
+void nameless_check(struct restoring *restoring, const char *path);
+/* The file, made when it is asked for first: a descriptor that stays ours, or -errno. */
+int nameless_file(struct restoring *restoring, const char *path, const struct kept_file *kept);
+
+/* tails.c: what was written behind the size that a file had, kept aside. */
+void tails_check(struct restoring *restoring, const char *path);
+int tails_keep(struct restoring *restoring, const char *path, uint64_t size); /* once for each file; 0 or -errno */
+void tails_forget(struct restoring *restoring, int remove_them);
 
 /* maps text to mappings; smaps text adds flags to those of the same start. 0 or -errno. */
 int mappings_parse(const char *maps, struct mappings *ret_mappings);

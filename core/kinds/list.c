@@ -7,7 +7,7 @@
 
 extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, kind_signals, kind_timers, kind_waiting_signals, kind_devices,
     kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes,
-    kind_locks;
+    kind_path_descriptors, kind_proc_files, kind_directories, kind_locks;
 
 const struct kind *const kinds[] = {
     &kind_process,
@@ -16,9 +16,12 @@ const struct kind *const kinds[] = {
     &kind_signals,
     &kind_timers,
     &kind_waiting_signals,
+    &kind_path_descriptors,
+    &kind_proc_files,
     &kind_devices,
     &kind_standard_streams,
     &kind_pipes,
+    &kind_directories,
     &kind_regular_files,
     &kind_locks, /* behind all that makes descriptors */
     &kind_working_directory,

@@ -105,6 +105,18 @@ static int parse(struct reader *reader, struct parsed *parsed)
     return error ? error : reader->error;
 }
 
+/* parse(), and the files where they are now. */
+static int parse_here(const struct restoring *restoring, struct reader *reader, struct parsed *parsed)
+{
+    int error = parse(reader, parsed);
+
+    for (uint32_t i = 0; !error && i < parsed->record.file_count; i++) {
+        parsed->files[i] = path_now(restoring, parsed->files[i]);
+        error = parsed->files[i] ? 0 : -ENOMEM;
+    }
+    return error;
+}
+
 static int is_vdso_part(const struct mapping *mapping)
 {
     return !strcmp(mapping->name, "[vdso]") || !strncmp(mapping->name, "[vvar", 5);
@@ -270,7 +282,7 @@ static void check_shared(struct restoring *restoring, const struct parsed *parse
 int memory_check(struct restoring *restoring, struct reader *reader)
 {
     struct parsed parsed;
-    int error = parse(reader, &parsed);
+    int error = parse_here(restoring, reader, &parsed);
 
     for (uint32_t i = 0; !error && i < parsed.record.file_count; i++)
         file_identity_check(restoring, parsed.files[i], &parsed.identities[i]);
@@ -308,7 +320,7 @@ int memory_open(struct restoring *restoring, struct reader *reader)
 {
     struct staging *staging = calloc(1, sizeof *staging);
     struct parsed parsed;
-    int error = staging ? parse(reader, &parsed) : -ENOMEM;
+    int error = staging ? parse_here(restoring, reader, &parsed) : -ENOMEM;
 
     if (error)
         return error;

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "kind.h"
@@ -19,6 +20,7 @@ struct process_record {
     uint64_t xcr0;          /* state components the CPU had switched on: Intel SDM 1, 13.3 */
     uint32_t features[4];   /* CPUID 1 ecx, 7.0 ebx, ecx, edx: what libraries may have chosen code by */
     struct file_identity executable;
+    struct kept_file kept;  /* a program whose file was deleted or replaced: its bytes */
     uint32_t auxv_length;
     uint32_t reserved;
     /* then: the path of the executable as a text, auxv */
@@ -69,6 +71,23 @@ static int read_stat(int pid, uint64_t fields[53])
     return 0;
 }
 
+/* The program's file by its path, or, when that is gone or another one, with its bytes. */
+static int save_executable(struct saving *saving, const char *path, struct process_record *record)
+{
+    char name[64];
+    struct stat status, there;
+    int error;
+
+    snprintf(name, sizeof name, "/proc/%d/exe", saving->view);
+    if (stat(name, &status))
+        return -errno;
+    if (!stat(path, &there) && there.st_dev == status.st_dev && there.st_ino == status.st_ino)
+        error = file_identity_take(path, 1, &record->executable);
+    else
+        error = contents_save(saving, "exe", &status, &record->kept);
+    return error == -EACCES ? refuse(saving, "R-UNREADABLE-PROGRAM", "the program's file %s cannot be read", path) : error;
+}
+
 static int process_save(struct saving *saving, const struct descriptor *none)
 {
     struct process_record record = { .pid = saving->page->pid, .restart_note = saving->page->restart_note };
@@ -85,8 +104,8 @@ static int process_save(struct saving *saving, const struct descriptor *none)
     auxv = proc_read(saving->view, "auxv", &length);
     if (!error && (!executable || !auxv))
         error = -errno;
-    if (!error && file_identity_take(executable, 1, &record.executable))
-        error = refuse(saving, "R-DELETED-PROGRAM", "the program's file %s is gone or cannot be read", executable);
+    if (!error)
+        error = save_executable(saving, executable, &record);
     if (!error) {
         record.parent = (uint32_t)own[4], record.group = (uint32_t)own[5], record.session = (uint32_t)own[6];
         record.start_code = view[26], record.end_code = view[27], record.start_stack = view[28];
@@ -130,33 +149,55 @@ static int process_check(struct restoring *restoring, struct reader *reader)
     char *executable;
 
     reader_take(reader, &record, sizeof record);
-    executable = reader_text(reader);
-    if (reader->error) {
-        free(executable);
-        return reader->error;
-    }
+    executable = path_now(restoring, reader_text(reader));
+    if (!executable)
+        return reader->error ? reader->error : -ENOMEM;
     restoring->pid = (int)record.pid;
     restoring->session = (int)record.session;
     restoring->group = (int)record.group;
     check_cpu(restoring, &record);
-    file_identity_check(restoring, executable, &record.executable);
+    if (!record.kept.content)
+        file_identity_check(restoring, executable, &record.executable);
     free(executable);
     return 0;
 }
 
+/* A file in memory, as its directory may not be ours; nobody may have it open for writing when it becomes the
+ * process's executable (ETXTBSY). -errno. */
+static int make_executable(struct restoring *restoring, const char *path, const struct kept_file *kept)
+{
+    const char *slash = strrchr(path, '/');
+    char name[64];
+    int writable = memfd_create(slash ? slash + 1 : path, MFD_CLOEXEC), fd, error;
+
+    if (writable < 0)
+        return -errno;
+    error = contents_restore(restoring, kept, writable);
+    snprintf(name, sizeof name, "/proc/self/fd/%d", writable);
+    fd = error ? error : open(name, O_RDONLY | O_CLOEXEC);
+    if (fd == -1)
+        fd = -errno;
+    close(writable);
+    return fd;
+}
+
 static int process_open(struct restoring *restoring, struct reader *reader)
 {
+    struct process_record record;
     char *executable;
     int fd;
 
-    reader_view(reader, sizeof(struct process_record));
-    executable = reader_text(reader);
+    reader_take(reader, &record, sizeof record);
+    executable = path_now(restoring, reader_text(reader));
     if (!executable)
-        return reader->error;
-    fd = open(executable, O_RDONLY | O_CLOEXEC);
+        return reader->error ? reader->error : -ENOMEM;
+    if (record.kept.content)
+        fd = make_executable(restoring, executable, &record.kept);
+    else if ((fd = open(executable, O_RDONLY | O_CLOEXEC)) < 0)
+        fd = -errno;
     free(executable);
     if (fd < 0)
-        return -errno;
+        return fd;
     restoring->executable = fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1);
     close(fd);
     return restoring->executable < 0 ? -errno : 0;
@@ -195,8 +236,8 @@ static void process_show(struct reader *reader, FILE *out)
     reader_take(reader, &record, sizeof record);
     executable = reader_text(reader);
     if (executable)
-        fprintf(out, "  pid %u, parent %u, group %u, session %u\n  program %s\n", record.pid, record.parent, record.group,
-                record.session, executable);
+        fprintf(out, "  pid %u, parent %u, group %u, session %u\n  program %s%s\n", record.pid, record.parent, record.group,
+                record.session, executable, record.kept.content ? ", its bytes saved" : "");
     free(executable);
 }
 

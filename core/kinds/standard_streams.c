@@ -59,6 +59,21 @@ static int streams_save(struct saving *saving, const struct descriptor *descript
     return save_record(saving, TAG_STANDARD_STREAM, &record, sizeof record);
 }
 
+static const char *const stream_names[] = { "standard input", "standard output", "standard error" };
+
+static int streams_check(struct restoring *restoring, struct reader *reader)
+{
+    struct stream_record record;
+
+    reader_take(reader, &record, sizeof record);
+    if (reader->error || record.stream < 0 || record.stream > 2)
+        return -EBADMSG;
+    if (restoring->policy.strict && restoring->closed_streams & 1 << record.stream)
+        missing(restoring, "R-FILE-MISSING: %s of this command is closed, and --strict forbids /dev/null in its place",
+                stream_names[record.stream]);
+    return 0;
+}
+
 /* A closed stream of the command leaves the program /dev/null: writing then fails nowhere it did not fail before. */
 static int streams_open(struct restoring *restoring, struct reader *reader)
 {
@@ -77,11 +92,10 @@ static int streams_open(struct restoring *restoring, struct reader *reader)
 
 static void streams_show(struct reader *reader, FILE *out)
 {
-    static const char *const names[] = { "standard input", "standard output", "standard error" };
     struct stream_record record;
 
     if (!reader_take(reader, &record, sizeof record) && record.stream >= 0 && record.stream <= 2)
-        descriptor_show(&record.descriptor, names[record.stream], out);
+        descriptor_show(&record.descriptor, stream_names[record.stream], out);
 }
 
 const struct kind kind_standard_streams = {
@@ -89,6 +103,7 @@ const struct kind kind_standard_streams = {
     .tag = TAG_STANDARD_STREAM,
     .claim = streams_claim,
     .save = streams_save,
+    .check = streams_check,
     .open = streams_open,
     .show = streams_show,
 };

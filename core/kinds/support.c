@@ -46,6 +46,8 @@ int missing(struct restoring *restoring, const char *format, ...)
     vsnprintf(line, sizeof line - 1, format, arguments);
     va_end(arguments);
     strcat(line, "\n");
+    if (restoring->missing.length && memmem(restoring->missing.bytes, restoring->missing.length, line, strlen(line)))
+        return 0; /* several records are of one file */
     buffer_add(&restoring->missing, line, strlen(line));
     return 0;
 }
@@ -216,15 +218,44 @@ int descriptor_share(const struct descriptor_record *record)
     return duplicate_to(record->same_as, record);
 }
 
+int descriptor_is_at_target(const struct descriptor *descriptor)
+{
+    struct stat there;
+
+    return descriptor->target[0] == '/' && !lstat(descriptor->target, &there) && there.st_dev == descriptor->status.st_dev &&
+           there.st_ino == descriptor->status.st_ino;
+}
+
+int descriptor_open(const struct descriptor_record *record, const char *path)
+{
+    int fd;
+
+    if (record->same_as != record->number)
+        return descriptor_share(record);
+    fd = open(path, (record->flags & ~(O_CLOEXEC | O_CREAT | O_EXCL | O_TRUNC)) | O_NOCTTY);
+    return fd < 0 ? -errno : descriptor_place(record, fd);
+}
+
 void descriptor_show(const struct descriptor_record *record, const char *what, FILE *out)
 {
     static const char *const modes[] = { "read", "write", "read-write", "path" };
 
-    fprintf(out, "  %d: %s, %s%s", record->number, what, modes[record->flags & O_ACCMODE],
-            record->flags & O_APPEND ? ", append" : "");
+    fprintf(out, "  %d: ", record->number);
+    for (; *what; what++)
+        fputc((unsigned char)*what < ' ' || *what == 0x7f ? '?' : *what, out);
+    fprintf(out, ", %s%s", modes[record->flags & O_ACCMODE], record->flags & O_APPEND ? ", append" : "");
     if (record->same_as != record->number)
         fprintf(out, ", shared with %d", record->same_as);
     fputc('\n', out);
+}
+
+/* maps writes a newline in a name as \\012, and nothing else in this way (proc(5)). */
+static void unescape(char *name)
+{
+    for (char *at = name; (at = strstr(at, "\\012")); at++) {
+        *at = '\n';
+        memmove(at + 1, at + 4, strlen(at + 4) + 1);
+    }
 }
 
 static int parse_line(char *line, struct mapping *mapping)
@@ -243,6 +274,8 @@ static int parse_line(char *line, struct mapping *mapping)
     mapping->shared = permissions[3] == 's';
     mapping->device = (uint64_t)major << 32 | minor;
     mapping->name = strdup(name ? line + name : "");
+    if (mapping->name)
+        unescape(mapping->name);
     return mapping->name ? 0 : -ENOMEM;
 }
 

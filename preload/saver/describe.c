@@ -70,6 +70,8 @@ static int describe_one(struct saving *saving, int number, struct descriptor *de
     snprintf(name, sizeof name, "fd/%d", number);
     descriptor->target = proc_link(saving->view, name);
     snprintf(name, sizeof name, "/proc/%d/fd/%d", saving->view, number);
+    if (!descriptor->target && errno == ENAMETOOLONG)
+        return refuse(saving, "R-LONG-PATH", "the path of descriptor %d is longer than the kernel tells (%d bytes)", number, MAX_PATH - 1);
     if (!descriptor->target || stat(name, &descriptor->status))
         return -errno;
     snprintf(name, sizeof name, "fdinfo/%d", number);
@@ -184,6 +186,7 @@ void describe_free(struct step *step)
         free(saving->descriptors[i].locks);
     }
     free(saving->descriptors);
+    contents_forget(saving);
     mappings_free(&saving->mappings);
     close_if_open(&saving->memory);
     close_if_open(&saving->pagemap);

@@ -88,10 +88,6 @@ static const char *refusal_name(const struct descriptor *descriptor)
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (text_starts(descriptor->target, names[i].start))
             return names[i].name;
-    if (descriptor->flags & 010000000 /* O_PATH */)
-        return "R-PATH-DESCRIPTOR";
-    if (S_ISDIR(descriptor->status.st_mode))
-        return "R-DIRECTORY";
     if (S_ISFIFO(descriptor->status.st_mode))
         return "R-PIPE";
     return S_ISCHR(descriptor->status.st_mode) ? "R-DEVICE" : "R-DESCRIPTOR";
@@ -207,6 +203,7 @@ static int checkpoint_once(struct step *step, char *ret_path)
 
     memset(&step->saving, 0, sizeof step->saving);
     step->saving.writer = &writer;
+    step->saving.deadline = step->request->deadline;
     error = image_name(name, sizeof name, step->page->job, step->page->step);
     if (!error)
         image_sweep(step->page->directory, name);

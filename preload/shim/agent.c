@@ -63,6 +63,7 @@ static void page_fill(struct agent_page *page)
     page->keep = shim.keep;
     page->interval = shim.interval;
     page->trigger_signal = shim.trigger_signal;
+    page->save_files = shim.save_files;
     page->generation = shim.generation;
     page->restart_note = (uint64_t)&shim.note;
     text_add(page->directory, sizeof page->directory, 0, shim.directory);

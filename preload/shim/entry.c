@@ -147,6 +147,13 @@ static void read_keep(void)
     shim.keep = (uint32_t)keep;
 }
 
+static void read_save_files(void)
+{
+    const char *text = setting(ENV_SAVE_FILES);
+
+    shim.save_files = text && !text_equal(text, "0");
+}
+
 static void read_names(void)
 {
     const char *job = setting(ENV_JOB), *step = setting(ENV_SLURM_STEP), *directory = setting(ENV_DIRECTORY);
@@ -165,6 +172,7 @@ static void read_names(void)
         text_add(shim.directory, sizeof shim.directory, at, directory);
     }
     read_keep();
+    read_save_files();
 }
 
 /* As putenv() does it, but without the allocator, whose first use costs more than the rest of this file. */

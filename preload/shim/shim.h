@@ -42,6 +42,7 @@ struct shim {
     uint32_t interval;
     uint64_t began;                /* milliseconds of CLOCK_MONOTONIC when the run's first process began */
     uint32_t trigger_signal;
+    uint32_t save_files;
     uint32_t first;
     uint32_t entered;              /* 1: our constructor has run, or is running */
     uint32_t installed;            /* 1: the two signals are ours, masks and dispositions are kept in our books */
