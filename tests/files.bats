@@ -4,25 +4,21 @@
 
 load helpers
 
-# sort_lives NAME: the guest holds such files through two checkpoints and restarts.
+# sort_lives NAME [PROGRAM]: the guest holds such files through two checkpoints and restarts.
 sort_lives() {
-    start_sort "$1" "$GUESTS/openfiles" 2
+    mkdir -p "$T/files"
+    own "$T/files"
+    start_guest "$1" "${2:-$GUESTS/openfiles}" "$1" "$T/files" "$T/end"
     take "$PID"
     kill_hard "$PID"
     restart_back "$1" "$IMAGE"
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 30 no_processes
+    touch "$T/end"
     restart "$1" "$IMAGE"
     ends_well "$1" 200
     says_ok "$1"
-}
-
-# start_sort NAME PROGRAM SECONDS
-start_sort() {
-    mkdir -p "$T/files"
-    own "$T/files"
-    start_guest "$1" "$2" "$1" "$T/files" "$3"
 }
 
 @test "files: flags, offsets, shared and separate descriptions" {
@@ -83,14 +79,255 @@ start_sort() {
     cp -L "$(ldconfig -p | awk '/libm\.so\.6.*x86-64/ { print $NF; exit }')" "$T/files/libcopy.so"
     cp "$GUESTS/openfiles" "$T/files/openfiles"
     own "$T/files" "$T/files/openfiles" "$T/files/libcopy.so"
-    start_guest upgraded "$T/files/openfiles" upgraded "$T/files" 2
+    sort_lives upgraded "$T/files/openfiles"
+}
+
+@test "files: listings and files without a name on tmpfs and overlay" {
+    local place sort
+    small_disk "$T/tmpfs" 32m
+    needs_root "for an overlay"
+    mkdir -p "$T/lower/listing" "$T/upper" "$T/work" "$T/overlay"
+    own "$T/lower" "$T/lower/listing" "$T/upper" "$T/work"
+    mount -t overlay -o "lowerdir=$T/lower,upperdir=$T/upper,workdir=$T/work" stasis-test "$T/overlay"
+    MOUNTED+=("$T/overlay")
+    rmdir "$T/overlay/listing" # there is a whiteout now
+    for place in tmpfs overlay; do
+        for sort in listing unlinked linked; do
+            rm -f "$T/end"
+            start_guest "$place-$sort" "$GUESTS/openfiles" "$sort" "$T/$place" "$T/end"
+            take "$PID"
+            kill_hard "$PID"
+            touch "$T/end"
+            restart "$place-$sort" "$IMAGE"
+            ends_well "$place-$sort" 200
+            says_ok "$place-$sort"
+        done
+    done
+}
+
+# ---- policies ----
+
+ONCE=1000000 # records: none is written over, which could not be taken back
+
+# start_writer RECORDS [OPTION...]: `files` writes output.txt, append.log, records.bin and stream.txt in $T/data; an image of
+# it is taken after a third of its way; after two thirds it is killed.
+start_writer() {
+    RECORDS=$1
+    OPTIONS=("${@:2}")
+    mkdir "$T/data"
+    head -c 70000 "$GUESTS/files" >"$T/data/input1"
+    tail -c 66000 "$GUESTS/files" >"$T/data/input2"
+    own "$T/data" "$T/data/input1" "$T/data/input2"
+    start_guest writer "$GUESTS/files" "$T/data" 3 "$RECORDS"
+    wait_for_file "$T/data/at1"
+    take "$PID"
+    WRITTEN=$(size_of "$T/data/output.txt")
+    touch "$T/data/go1"
+    wait_for_file "$T/data/at2"
+    kill_hard "$PID"
+    touch "$T/data/go2"
+}
+
+# What an undisturbed run leaves.
+expect_files() {
+    mkdir "$T/golden"
+    cp "$T/data"/input? "$T/data"/go? "$T/golden/"
+    own "$T/golden" "$T/golden/input1" "$T/golden/input2"
+    as_user "$GUESTS/files" "$T/golden" 3 "$RECORDS" >"$T/golden.out"
+}
+
+# restart_writer [OPTION...]
+restart_writer() {
+    start writer "$STASIS" restart "$@" "$IMAGE"
+    ends_well writer 200
+    says_ok writer
+}
+
+same_files() {
+    local name
+    for name in output.txt append.log records.bin stream.txt; do
+        cmp "$T/golden/$name" "${1:-$T/data}/$name" || fail "$name differs"
+    done
+}
+
+@test "policy: what was written after the checkpoint is cut, and kept aside; a second tail does not destroy the first" {
+    local name
+    start_writer $ONCE
+    cp "$T/data/output.txt" "$T/before"
+    restart_writer
+    expect_files
+    same_files
+    cmp "$T/data/output.txt.stasis-tail" <(tail -c "+$((WRITTEN + 1))" "$T/before")
+    [ -s "$T/data/append.log.stasis-tail" ]
+    [ ! -e "$T/data/input1.stasis-tail" ]
+    cp "$T/data/output.txt.stasis-tail" "$T/first"
+    restart_writer
+    same_files
+    cmp "$T/first" "$T/data/output.txt.stasis-tail"
+    [ -s "$T/data/output.txt.stasis-tail.1" ]
+}
+
+@test "policy: --no-tails keeps nothing aside" {
+    start_writer $ONCE
+    restart_writer --no-tails
+    expect_files
+    same_files
+    [ -z "$(find "$T/data" -name '*.stasis-tail*')" ]
+}
+
+@test "policy: a tail that cannot be kept is refused before anything is cut" {
+    [ "$USER_ID" != 0 ] || skip "needs: a user who may not write everywhere"
+    start_writer $ONCE
+    cp "$T/data/output.txt" "$T/before"
+    chmod a-w "$T/data"
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    named "$stderr"
+    grep -q -- '--no-tails' <<<"$stderr"
+    cmp "$T/before" "$T/data/output.txt"
+    restart_writer --no-tails
+    expect_files
+    same_files
+}
+
+@test "policy: without --save-files all that is missing or shorter is said at once, and nothing is cut" {
+    start_writer $ONCE
+    rm "$T/data/append.log" "$T/data/input2"
+    : >"$T/data/stream.txt"
+    truncate -s 100 "$T/data/output.txt"
+    echo more >>"$T/data/input1"
+    cp -a "$T/data" "$T/copy"
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    named "$stderr"
+    for name in append.log input1 input2 output.txt; do
+        [ "$(grep -c "/$name[ :]" <<<"$stderr")" = 1 ] || fail "not one line on $name: $stderr"
+    done
+    diff -r "$T/copy" "$T/data"
+}
+
+@test "policy: --save-files brings back files that are missing, shorter or overwritten" {
+    start_writer 64 --save-files
+    rm "$T/data/append.log" "$T/data/records.bin"
+    truncate -s 100 "$T/data/output.txt"
+    restart_writer
+    expect_files
+    same_files
+    [ "$(stat -c %a "$T/data/append.log")" = "$(stat -c %a "$T/golden/append.log")" ]
+    tr 0-9 a-j <"$T/data/output.txt" >"$T/other"
+    cat "$T/other" >"$T/data/output.txt"
+    restart_writer
+    same_files
+}
+
+@test "policy: STASIS_SAVE_FILES does the same; --strict refuses, until all is as it was" {
+    VARIABLES=(STASIS_SAVE_FILES=1)
+    start_writer 64
+    VARIABLES=()
+    cp -a "$T/data" "$T/copy"
+    run --separate-stderr stasis restart --strict "$IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    [[ $stderr == *output.txt*--strict* ]] || fail "it says: $stderr"
+    diff -r "$T/copy" "$T/data"
+    mv "$T/data" "$T/away"
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 69 ]
+    mv "$T/away" "$T/data"
+    rm "$T/data/output.txt"
+    restart_writer
+    expect_files
+    same_files
+}
+
+@test "policy: --strict is content with a program that was stopped by its checkpoint" {
+    mkdir "$T/data"
+    head -c 70000 "$GUESTS/files" | tee "$T/data/input1" >"$T/data/input2"
+    own "$T/data" "$T/data/input1" "$T/data/input2"
+    start_guest writer "$GUESTS/files" "$T/data" 2 64
+    wait_for_file "$T/data/at1"
+    take "$PID" --stop
+    wait_exit "$PID"
+    [ "$STATUS" = 75 ]
+    touch "$T/data/go1" "$T/data/go2"
+    restart_writer --strict
+    [ -z "$(find "$T" -name '*.stasis-tail*')" ]
+}
+
+@test "policy: --path-map moves trees: files, mapped files, the program, the working directory" {
+    mkdir -p "$T/old/bin"
+    cp "$GUESTS/openfiles" "$T/old/bin/openfiles"
+    own "$T/old" "$T/old/bin" "$T/old/bin/openfiles"
+    start_guest moved "$T/old/bin/openfiles" names "$T/old" "$T/end"
     take "$PID"
     kill_hard "$PID"
-    restart_back upgraded "$IMAGE"
+    mv "$T/old" "$T/new tree"
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 69 ]
+    [[ $stderr == *old/bin/openfiles* && $stderr == *"/old/a b"* ]] || fail "it says: $stderr"
+    for bad in old=/new /old new; do
+        run --separate-stderr stasis restart "--path-map=$bad" "$IMAGE"
+        [ "$status" = 64 ]
+    done
+    # the guest itself looks at the names it has opened
+    ln -s "new tree" "$T/old"
+    touch "$T/end"
+    start moved "$STASIS" restart "--path-map=/nothing=/here" "--path-map=$T/old=$T/new tree/" "$IMAGE"
+    ends_well moved 200
+    says_ok moved
+}
+
+@test "policy: the working directory moves with --path-map" {
+    mkdir "$T/was"
+    own "$T/was"
+    start_guest cwd /bin/sh -c "cd $T/was && exec $GUESTS/stdio 2"
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
-    restart upgraded "$IMAGE"
-    ends_well upgraded 200
-    says_ok upgraded
+    mv "$T/was" "$T/is"
+    start cwd "$STASIS" restart "--path-map=$T/was=$T/is" "$IMAGE"
+    ends_well cwd 200
+    says_ok cwd
+}
+
+@test "policy: what the restart says is not lost in the stderr file of the program" {
+    local image
+    start_guest voice "$GUESTS/stdio" 2
+    take "$PID"
+    take "$PID"
+    kill_hard "$PID"
+    image=$IMAGE
+    cp "$image" "$image.kept"
+    printf x | dd of="$image" bs=1 seek=100 conv=notrunc status=none
+    start voice "$STASIS" restart --job-id=voice "$IMAGES"
+    rm "$image.kept"
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ]
+    says_ok voice
+    grep -q "because these are not good" "$T/voice.err" || fail "the line is lost: $(cat "$T/voice.err")"
+    [ ! -e "$T/voice.err.stasis-tail" ]
+}
+
+# ---- streams ----
+
+@test "streams: closed ones stay closed, others may be anything" {
+    start_guest closed /bin/sh -c "exec $GUESTS/stdio 2 <&- 2>&-"
+    take "$PID"
+    kill_hard "$PID"
+    start closed "$STASIS" restart "$IMAGE"
+    until_true 30 is_back_or_gone
+    ends_well closed
+    says_ok closed
+}
+
+@test "streams: a closed stream of the restart is /dev/null, which --strict refuses" {
+    (become "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=piped -- "$GUESTS/stdio" 2) </dev/null 2>&1 3>&- | cat >"$T/pipe.out" &
+    until_true 60 test -e "$T/ready"
+    take piped.0
+    wait
+    tail -n 1 "$T/pipe.out" | grep -q ^OK
+    (become "$STASIS" restart --strict "$IMAGE") </dev/null >&- 2>"$T/strict" && fail "--strict is content"
+    grep -q 'R-FILE-MISSING: standard output' "$T/strict"
+    (become "$STASIS" restart "$IMAGE") </dev/null >&- 2>"$T/quiet"
+    [ ! -s "$T/quiet" ]
+    (become "$STASIS" restart "$IMAGE") </dev/null 2>&1 | cat >"$T/again"
+    grep -qxF "$(tail -n 1 "$T/again")" "$T/pipe.out"
 }

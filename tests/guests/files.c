@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* files DIRECTORY SECONDS: reads DIRECTORY/input1 and input2 (made by the test, at least 64 kB each) to and fro, writes
- * output.txt, append.log and records.bin there. What it leaves behind is the same in every run. */
+/* files DIRECTORY SECONDS [RECORDS]: reads DIRECTORY/input1 and input2 (made by the test, at least 64 kB each) to and fro, writes
+ * output.txt, append.log and records.bin there. What it leaves behind is the same in every run.
+ * records.bin is written over from its beginning after RECORDS ticks; with that argument it stops after a third of its way,
+ * makes DIRECTORY/at1, and waits for go1, and so again after two thirds. */
 #include "guest.h"
 
 #include <sys/stat.h>
 
-enum { HIGH = 63, RECORD = 512, RECORDS = 64 };
+enum { HIGH = 63, RECORD = 512 };
 
+static long rounds = 64;
 static int output, twin, append, records, input1, input2, null, zero, randoms;
 static FILE *stream;
 
@@ -50,13 +53,13 @@ static void write_output(long tick, uint64_t hash)
 static void exercise_records(long tick)
 {
     unsigned char record[RECORD];
-    off_t at = tick % RECORDS * RECORD;
+    off_t at = tick % rounds * RECORD;
 
-    if (tick >= RECORDS) {
+    if (tick >= rounds) {
         if (pread(records, record, RECORD, at) != RECORD)
             bad("record %ld: %s", tick, strerror(errno));
         for (int i = 0; i < RECORD; i++)
-            if (record[i] != (unsigned char)mix((uint64_t)(tick - RECORDS) * RECORD + (uint64_t)i))
+            if (record[i] != (unsigned char)mix((uint64_t)(tick - rounds) * RECORD + (uint64_t)i))
                 bad("record %ld byte %d", tick, i);
     }
     for (int i = 0; i < RECORD; i++)
@@ -104,12 +107,24 @@ static void check_devices(void)
         bad("/dev/urandom");
 }
 
+static void wait_at(const char *directory, const char *here, const char *go)
+{
+    char path[4096];
+
+    close(must_open(directory, here, O_WRONLY | O_CREAT));
+    snprintf(path, sizeof path, "%s/%s", directory, go);
+    while (access(path, F_OK))
+        tick_sleep();
+}
+
 int main(int argc, char **argv)
 {
     const char *directory = argc > 1 ? argv[1] : ".";
     long ticks = ticks_wanted(argc, argv, 2, 5);
     uint64_t hash = 1;
 
+    if (argc > 3)
+        rounds = atol(argv[3]);
     output = must_open(directory, "output.txt", O_WRONLY | O_CREAT | O_TRUNC);
     twin = dup(output);
     append = must_open(directory, "append.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC);
@@ -122,6 +137,10 @@ int main(int argc, char **argv)
     randoms = must_open("/dev", "urandom", O_RDONLY);
     ready();
     for (long tick = 0; tick < ticks; tick++) {
+        if (argc > 3 && tick == ticks / 3)
+            wait_at(directory, "at1", "go1");
+        if (argc > 3 && tick == ticks * 2 / 3)
+            wait_at(directory, "at2", "go2");
         hash = read_some(input1, hash);
         hash = read_some(input2, hash);
         write_output(tick, hash);
