@@ -8,14 +8,13 @@ load helpers
 sort_lives() {
     mkdir -p "$T/files"
     own "$T/files"
-    start_guest "$1" "${2:-$GUESTS/openfiles}" "$1" "$T/files" "$T/end"
+    start_guest "$1" "${2:-$GUESTS/openfiles}" "$1" "$T/files"
     take "$PID"
     kill_hard "$PID"
     restart_back "$1" "$IMAGE"
     take "$PID"
     kill_hard "$PID"
     until_true 30 no_processes
-    touch "$T/end"
     restart "$1" "$IMAGE"
     ends_well "$1" 200
     says_ok "$1"
@@ -93,11 +92,10 @@ sort_lives() {
     rmdir "$T/overlay/listing" # there is a whiteout now
     for place in tmpfs overlay; do
         for sort in listing unlinked linked; do
-            rm -f "$T/end"
-            start_guest "$place-$sort" "$GUESTS/openfiles" "$sort" "$T/$place" "$T/end"
+            rm -f
+            start_guest "$place-$sort" "$GUESTS/openfiles" "$sort" "$T/$place"
             take "$PID"
             kill_hard "$PID"
-            touch "$T/end"
             restart "$place-$sort" "$IMAGE"
             ends_well "$place-$sort" 200
             says_ok "$place-$sort"
@@ -114,11 +112,12 @@ ONCE=1000000 # records: none is written over, which could not be taken back
 start_writer() {
     RECORDS=$1
     OPTIONS=("${@:2}")
-    mkdir "$T/data"
+    mkdir -p "$T/data"
     head -c 70000 "$GUESTS/files" >"$T/data/input1"
     tail -c 66000 "$GUESTS/files" >"$T/data/input2"
     own "$T/data" "$T/data/input1" "$T/data/input2"
     start_guest writer "$GUESTS/files" "$T/data" 3 "$RECORDS"
+    release
     wait_for_file "$T/data/at1"
     take "$PID"
     WRITTEN=$(size_of "$T/data/output.txt")
@@ -240,10 +239,11 @@ same_files() {
 }
 
 @test "policy: --strict is content with a program that was stopped by its checkpoint" {
-    mkdir "$T/data"
+    mkdir -p "$T/data"
     head -c 70000 "$GUESTS/files" | tee "$T/data/input1" >"$T/data/input2"
     own "$T/data" "$T/data/input1" "$T/data/input2"
     start_guest writer "$GUESTS/files" "$T/data" 2 64
+    release
     wait_for_file "$T/data/at1"
     take "$PID" --stop
     wait_exit "$PID"
@@ -257,7 +257,7 @@ same_files() {
     mkdir -p "$T/old/bin"
     cp "$GUESTS/openfiles" "$T/old/bin/openfiles"
     own "$T/old" "$T/old/bin" "$T/old/bin/openfiles"
-    start_guest moved "$T/old/bin/openfiles" names "$T/old" "$T/end"
+    start_guest moved "$T/old/bin/openfiles" names "$T/old"
     take "$PID"
     kill_hard "$PID"
     mv "$T/old" "$T/new tree"
@@ -270,7 +270,6 @@ same_files() {
     done
     # the guest itself looks at the names it has opened
     ln -s "new tree" "$T/old"
-    touch "$T/end"
     start moved "$STASIS" restart "--path-map=/nothing=/here" "--path-map=$T/old=$T/new tree/" "$IMAGE"
     ends_well moved 200
     says_ok moved
@@ -330,4 +329,143 @@ same_files() {
     [ ! -s "$T/quiet" ]
     (become "$STASIS" restart "$IMAGE") </dev/null 2>&1 | cat >"$T/again"
     grep -qxF "$(tail -n 1 "$T/again")" "$T/pipe.out"
+}
+
+# stream_lives START...: a command that runs its arguments with streams of some sort, and puts what is written to
+# them into $T/seen and $T/seen.err.
+stream_lives() {
+    hold
+    "$@" "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=streams -- "$GUESTS/openfiles" streams "$T"
+    until_true 60 test -e "$T/ready"
+    take streams.0
+    release
+    until_true 60 grep -q '^OK' "$T/seen"
+    until_true 30 no_processes
+    rm "$T/seen"
+    "$@" "$STASIS" restart "$IMAGE"
+    until_true 60 grep -q '^OK' "$T/seen"
+    until_true 30 no_processes
+    grep -qx 'five.\?' "$T/seen" # a terminal ends lines with two characters
+    cat "$T/seen" "$T/seen.err" >"$T/both"
+    # of 160 ticks, 80 at most before the image
+    [ "$(grep -c err "$T/both")" -ge 50 ] || fail "$(grep -c err "$T/both") lines of stderr"
+    [ "$(grep -c out "$T/both")" -ge 50 ] || fail "$(grep -c out "$T/both") lines of stdout"
+}
+
+over_one_pipe() {
+    : >"$T/seen.err"
+    (become "$@") </dev/null 2>&1 3>&- | cat >"$T/seen" 3>&- &
+}
+
+over_two_pipes() {
+    [ -p "$T/fifo" ] || mkfifo "$T/fifo" "$T/fifo.err"
+    cat "$T/fifo" >"$T/seen" 3>&- &
+    cat "$T/fifo.err" >"$T/seen.err" 3>&- &
+    (become "$@") </dev/null >"$T/fifo" 2>"$T/fifo.err" 3>&- &
+}
+
+over_terminal() {
+    : >"$T/seen.err"
+    (become /usr/bin/python3 -c 'import pty, sys; pty.spawn(sys.argv[1:])' "$@") </dev/null >"$T/seen" 2>&1 3>&- &
+}
+
+@test "streams: stdout, stderr and a copy over one pipe" {
+    stream_lives over_one_pipe
+}
+
+@test "streams: stdout and stderr over two pipes" {
+    stream_lives over_two_pipes
+    [ "$(sort -u "$T/seen.err")" = err ]
+}
+
+@test "streams: a terminal" {
+    stream_lives over_terminal
+}
+
+# ---- refusals and failures ----
+
+@test "files: what cannot be brought back is refused by name, and the program runs on" {
+    local sort
+    mkdir "$T/files"
+    own "$T/files"
+    for sort in elsewhere unreadable lost-directory lost-cwd lost-path others; do
+        [ "$sort.$USER_ID" != unreadable.0 ] || continue # root may read it
+        rm -f
+        start_guest "$sort" "$GUESTS/openfiles" "$sort" "$T/files"
+        refused "$PID" 69
+        ends_well "$sort"
+        says_ok "$sort"
+    done
+    [ -z "$(ls -A "$IMAGES")" ]
+}
+
+@test "files: a program that may not be read is refused by name" {
+    [ "$USER_ID" != 0 ] || skip "needs: a user who may not read everything"
+    cp "$GUESTS/stdio" "$T/secret"
+    own "$T/secret"
+    chmod 0111 "$T/secret"
+    start_guest secret "$T/secret" 4
+    refused "$PID" 69
+    ends_well secret
+    says_ok secret
+}
+
+@test "files: deleted ones without a twin" {
+    VARIABLES=(STASIS_TEST_FAIL=fork)
+    sort_lives unlinked
+}
+
+@test "files: a deleted one whose directory is gone comes back elsewhere, but not with --strict" {
+    mkdir "$T/files"
+    own "$T/files"
+    start_guest unlinked "$GUESTS/openfiles" unlinked "$T/files"
+    take "$PID"
+    kill_hard "$PID"
+    rmdir "$T/files"
+    run --separate-stderr stasis restart --strict "$IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    named "$stderr"
+    restart unlinked "$IMAGE"
+    ends_well unlinked 200
+    says_ok unlinked
+}
+
+@test "policy: no room for a tail: nothing is cut, and no half tail stays" {
+    small_disk "$T/data" 400k
+    start_writer "$ONCE"
+    cp -a "$T/data" "$T/copy"
+    cat /dev/zero >"$T/data/filler" 2>/dev/null || :
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 71 ] || fail "status $status: $stderr"
+    [ -n "$stderr" ]
+    rm "$T/data/filler"
+    diff -r "$T/copy" "$T/data"
+    restart_writer
+}
+
+@test "policy: a file that is put back keeps its holes, and changed private mappings of it" {
+    mkdir "$T/files"
+    own "$T/files"
+    OPTIONS=(--save-files)
+    start_guest code "$GUESTS/openfiles" code "$T/files"
+    take "$PID"
+    kill_hard "$PID"
+    touch "$T/files/code" # its time is another, so it is written anew
+    restart code "$IMAGE"
+    ends_well code 200
+    says_ok code
+}
+
+@test "policy: a flipped byte in a saved file ends the restart before anything is changed" {
+    local offset
+    start_writer 64 --save-files
+    rm "$T/data/append.log"
+    cp -a "$T/data" "$T/copy"
+    offset=$(grep -abom 1 -F "$(head -n 3 "$T/data/output.txt" | tail -n 1)" "$IMAGE" | head -n 1 | cut -d: -f1)
+    printf '~' | dd of="$IMAGE" bs=1 seek="$offset" conv=notrunc status=none
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 65 ] || fail "status $status: $stderr"
+    diff -r "$T/copy" "$T/data"
+    run stasis verify "$IMAGE"
+    [ "$status" = 65 ]
 }

@@ -211,24 +211,48 @@ static int write_at(int fd, const uint8_t *bytes, uint64_t length, uint64_t offs
     return 0;
 }
 
-/* The pages of a block, verified, to where they belong. fd -1: nowhere. */
-static int write_block(const struct image_block *block, const struct kept_file *kept, const uint8_t *bytes, int fd)
+/* One content on its way out of the image. */
+struct filling {
+    const struct kept_file *kept;
+    int fd;               /* -1: it is only verified */
+    int clear;            /* 1: there may be something where the content has a hole */
+    uint64_t at;          /* what lies before is done */
+};
+
+/* Punching leaves the changed pages of private mappings alone, which truncating does not. */
+static int clear_to(struct filling *filling, uint64_t end)
 {
+    static const uint8_t zeros[PAGE_BYTES];
+    int error = 0;
+
+    if (filling->clear && filling->at < end &&
+        fallocate(filling->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)filling->at, (off_t)(end - filling->at)))
+        for (uint64_t at = filling->at; !error && at < end; at += PAGE_BYTES)
+            error = write_at(filling->fd, zeros, end - at < PAGE_BYTES ? end - at : PAGE_BYTES, at);
+    return error;
+}
+
+/* The pages of a block, verified, to where they belong; blocks and runs are in the order of the file. */
+static int write_block(struct filling *filling, const struct image_block *block, const uint8_t *bytes)
+{
+    uint64_t size = filling->kept->size;
     int error = 0;
 
     for (uint32_t i = 0; !error && i < block->block.run_count; i++) {
         const struct run_record *run = &block->runs[i];
-        uint64_t length = run->pages * PAGE_BYTES;
-        if (run->address + length > round_up(kept->size))
+        uint64_t length = run->pages * PAGE_BYTES, end = run->address + length;
+        if (run->address < filling->at || end > round_up(size))
             return -EBADMSG;
-        if (fd >= 0)
-            error = write_at(fd, bytes, run->address + length > kept->size ? kept->size - run->address : length, run->address);
+        error = clear_to(filling, run->address);
+        if (!error && filling->fd >= 0)
+            error = write_at(filling->fd, bytes, end > size ? size - run->address : length, run->address);
+        filling->at = end;
         bytes += length;
     }
     return error;
 }
 
-static int load(struct restoring *restoring, const struct kept_file *kept, int fd)
+static int fill(struct restoring *restoring, struct filling *filling)
 {
     struct image *image = restoring->image;
     uint8_t *bytes = malloc(BLOCK_BYTES);
@@ -237,32 +261,35 @@ static int load(struct restoring *restoring, const struct kept_file *kept, int f
     for (size_t i = 0; !error && i < image->block_count; i++) {
         const struct image_block *block = &image->blocks[i];
         char *next = (char *)bytes;
-        if (block->process != NO_PROCESS || block->content != kept->content)
+        if (block->process != NO_PROCESS || block->content != filling->kept->content)
             continue;
         error = image_read_block(image, block, image_place_behind, &next);
         if (!error)
-            error = write_block(block, kept, bytes, fd);
+            error = write_block(filling, block, bytes);
         if (error)
             snprintf(image->reason, sizeof image->reason, "block %zu at offset %" PRIu64 ", of a file: %s", i, block->block.offset,
-                     error == -EBADMSG ? "its checksum is wrong" : strerror(-error));
+                     error == -EBADMSG ? "it is damaged" : strerror(-error));
     }
     free(bytes);
-    return error;
+    return error ? error : clear_to(filling, filling->kept->size);
 }
 
 int contents_verify(struct restoring *restoring, const struct kept_file *kept)
 {
-    return load(restoring, kept, -1);
+    return fill(restoring, &(struct filling){ .kept = kept, .fd = -1 });
 }
 
 int contents_restore(struct restoring *restoring, const struct kept_file *kept, int fd)
 {
     struct timespec times[2] = { { .tv_nsec = UTIME_OMIT }, { kept->mtime_seconds, kept->mtime_nanoseconds } };
+    struct filling filling = { .kept = kept, .fd = fd };
     struct stat status;
-    int error = ftruncate(fd, 0) || ftruncate(fd, (off_t)kept->size) ? -errno : load(restoring, kept, fd);
+    int error;
 
-    if (!error && fstat(fd, &status))
-        error = -errno;
+    if (fstat(fd, &status) || ftruncate(fd, (off_t)kept->size))
+        return -errno;
+    filling.clear = status.st_size > 0;
+    error = fill(restoring, &filling);
     /* Another's file, which only root could have made, stays ours where the restart is not root: only the number differs. */
     if (!error && (status.st_uid != kept->user || status.st_gid != kept->group) && fchown(fd, kept->user, kept->group) &&
         errno != EPERM && errno != EINVAL)

@@ -181,7 +181,7 @@ int contents_save(struct saving *saving, const char *name, const struct stat *st
 void contents_forget(struct saving *saving);
 /* Restorer: reads and verifies the bytes. -EBADMSG and image->reason, or -errno. */
 int contents_verify(struct restoring *restoring, const struct kept_file *kept);
-/* The same, and makes a file open for writing what it was: bytes, size, mode, times, and, as far as allowed, owner. */
+/* The same, and makes a file open for writing, empty or not, what it was: bytes, size, mode, times, and, as far as allowed, owner. */
 int contents_restore(struct restoring *restoring, const struct kept_file *kept, int fd);
 
 /* nameless_files.c: files that had no name any more. `path`: where it was. */

@@ -31,7 +31,7 @@ static long covered(const char *rule, const char *path)
 /* The longest OLD wins, of equal ones the last. */
 char *path_now(const struct restoring *restoring, char *then)
 {
-    const char *chosen = NULL, *new;
+    const char *chosen = NULL, *new, *rest;
     long length = -1;
     char *now;
 
@@ -46,7 +46,8 @@ char *path_now(const struct restoring *restoring, char *then)
         return then;
     new = strchr(chosen, '=') + 1;
     size_t head = trimmed(new, strlen(new));
-    if (asprintf(&now, "%.*s%s", (int)head, new, head || then[length] ? then + length : "/") < 0)
+    rest = strcmp(then + length, "/") ? then + length : "";
+    if (asprintf(&now, "%.*s%s", (int)head, new, head || *rest ? rest : "/") < 0)
         now = NULL;
     free(then);
     return now;

@@ -8,6 +8,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "../floor/text.h"
@@ -75,9 +76,28 @@ static char *find_link(const char *path, const struct stat *file)
     return found;
 }
 
+/* Is a file without a name of the file system in whose directory it seems to have been? Message queues and other objects of the
+ * kernel's look like deleted files, too, but are no files. */
+static int is_real(const struct saving *saving, const struct descriptor *descriptor, const char *path)
+{
+    char name[64], *directory = strdup(path), *slash;
+    struct statfs file, place;
+    int found = -1;
+
+    while (directory && found && (slash = strrchr(directory, '/'))) {
+        slash[slash == directory] = 0; /* the directory may be gone as well: up */
+        found = statfs(directory, &place);
+        if (slash == directory)
+            break;
+    }
+    free(directory);
+    snprintf(name, sizeof name, "/proc/%d/fd/%d", saving->view, descriptor->number);
+    return !found && !statfs(name, &file) && file.f_type == place.f_type && !memcmp(&file.f_fsid, &place.f_fsid, sizeof file.f_fsid);
+}
+
 /* The path of an open file, malloc'ed, or NULL; *ret_nameless: 1 when the path is only where it was. A name may end in
  * " (deleted)" itself: so it is tried first. */
-static char *find_path(const struct descriptor *descriptor, int *ret_nameless)
+static char *find_path(const struct saving *saving, const struct descriptor *descriptor, int *ret_nameless)
 {
     size_t length = strlen(descriptor->target), suffix = sizeof DELETED - 1;
     char *path, *link;
@@ -88,11 +108,13 @@ static char *find_path(const struct descriptor *descriptor, int *ret_nameless)
     if (length <= suffix || strcmp(descriptor->target + length - suffix, DELETED))
         return NULL;
     path = strndup(descriptor->target, length - suffix);
-    if (!path || !descriptor->status.st_nlink) {
+    if (!path)
+        return NULL;
+    if (!descriptor->status.st_nlink && is_real(saving, descriptor, path)) {
         *ret_nameless = 1;
         return path;
     }
-    link = find_link(path, &descriptor->status);
+    link = descriptor->status.st_nlink ? find_link(path, &descriptor->status) : NULL;
     free(path);
     return link;
 }
@@ -104,7 +126,7 @@ static int keep_content(struct saving *saving, const struct descriptor *descript
 
     snprintf(name, sizeof name, "fd/%d", descriptor->number);
     error = contents_save(saving, name, &descriptor->status, kept);
-    return error == -EACCES || error == -EPERM
+    return error == -EACCES || error == -EPERM || error == -EINVAL || error == -ENXIO
                ? refuse(saving, "R-UNREADABLE-FILE", "descriptor %d: %s cannot be read to save its content", descriptor->number,
                         descriptor->target)
                : error;
@@ -123,7 +145,7 @@ static int files_save(struct saving *saving, const struct descriptor *descriptor
     if (text_starts(descriptor->target, "/dev/shm/"))
         return refuse(saving, "R-SHARED-MEMORY", "descriptor %d: %s is POSIX shared memory", descriptor->number,
                       descriptor->target);
-    path = find_path(descriptor, &nameless);
+    path = find_path(saving, descriptor, &nameless);
     if (!path)
         return refuse(saving, "R-UNLINKED-FILE", "descriptor %d: %s is not at that path, and its other name is not known",
                       descriptor->number, descriptor->target);

@@ -74,7 +74,7 @@ static void restart_instead(void)
 {
     const char *from = setting(ENV_RESTART);
     char path[MAX_PATH], image[MAX_PATH];
-    const char *arguments[] = { RESTORER_NAME, image, NULL };
+    const char *arguments[] = { RESTORER_NAME, "--", image, NULL };
 
     if (!from)
         return;

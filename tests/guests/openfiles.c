@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* openfiles WHAT DIRECTORY END: holds files of one hard sort below DIRECTORY, and finds them as they must be at every
- * tick, until some ticks after there is a file END. */
+/* openfiles WHAT DIRECTORY: holds files of one hard sort below DIRECTORY, and finds them as they must be at every tick. */
 #include "guest.h"
 
 #include <dirent.h>
@@ -186,6 +185,24 @@ static int mapped_is_there(void)
         if (mapped[i] != 'a' + i / GUEST_PAGE)
             return 0;
     return !strcmp(changed + GUEST_PAGE, "changed") && changed[0] == 'e' && changed[7 * GUEST_PAGE] == 'l' && has_pages(fds[0], 16);
+}
+
+/* A private mapping, changed and with code in it, of a file that can be written and has a hole. */
+static int make_code(void)
+{
+    fds[0] = make_pages(in("code"), O_RDWR, 16);
+    if (ftruncate(fds[0], 64 * GUEST_PAGE) || pwrite(fds[0], "end", 3, 63 * GUEST_PAGE) != 3)
+        return 0;
+    changed = mmap(NULL, 64 * GUEST_PAGE, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE, fds[0], 0);
+    return changed != MAP_FAILED && strcpy(changed + 20 * GUEST_PAGE, "changed") && strcpy(changed, "beginning");
+}
+
+static int code_is_there(void)
+{
+    char byte = 1;
+
+    return has_pages(fds[0], 16) && pread(fds[0], &byte, 1, 20 * GUEST_PAGE) == 1 && !byte &&
+           !strcmp(changed + 20 * GUEST_PAGE, "changed") && !strcmp(changed, "beginning") && !strcmp(changed + 63 * GUEST_PAGE, "end");
 }
 
 /* ---- names that change ---- */
@@ -475,6 +492,63 @@ static int code_works(void)
     return cosine(0) == 1 && cosine(1) > 0.5403 && cosine(1) < 0.5404 && hash_own_program() == own_hash;
 }
 
+/* ---- what must be refused, and harms nobody ---- */
+
+static int is_open(void)
+{
+    return fcntl(fds[0], F_GETFD) >= 0;
+}
+
+static int make_elsewhere(void)
+{
+    fds[0] = make_pages(in("here"), O_RDWR, 1);
+    return !mkdir(in("other"), 0755) && !link(in("here"), in("other/name")) && !unlink(in("here"));
+}
+
+static int make_unreadable(void)
+{
+    fds[0] = open(in("unreadable"), O_WRONLY | O_CREAT, 0200);
+    return fds[0] >= 0 && !unlink(in("unreadable"));
+}
+
+static int make_lost_directory(void)
+{
+    if (mkdir(in("lost"), 0755))
+        return 0;
+    fds[0] = open_or_end(in("lost"), O_RDONLY | O_DIRECTORY);
+    return !rmdir(in("lost"));
+}
+
+static int make_lost_cwd(void)
+{
+    return !mkdir(in("lost"), 0755) && !chdir(in("lost")) && !rmdir(in("lost"));
+}
+
+static int make_lost_path(void)
+{
+    close(make_pages(in("lost"), O_RDWR, 1));
+    fds[0] = open_or_end(in("lost"), O_PATH);
+    return !unlink(in("lost"));
+}
+
+static int make_others(void)
+{
+    fds[0] = open_or_end("/proc/1/stat", O_RDONLY);
+    return 1;
+}
+
+/* ---- standard streams ---- */
+
+static int make_streams(void)
+{
+    return dup2(1, 5) == 5;
+}
+
+static int streams_take_lines(void)
+{
+    return put(1, "out\n") && put(2, "err\n") && put(5, "five\n") && isatty(0) == isatty(1);
+}
+
 static const struct sort {
     const char *name;
     int (*make)(void);
@@ -484,6 +558,7 @@ static const struct sort {
     { "unlinked", make_unlinked, nameless_is_there },
     { "tmpfile", make_tmpfile, nameless_is_there },
     { "mapped", make_mapped, mapped_is_there },
+    { "code", make_code, code_is_there },
     { "linked", make_linked, second_follows },
     { "renamed", make_renamed, second_follows },
     { "replaced", make_replaced, old_is_there },
@@ -494,16 +569,22 @@ static const struct sort {
     { "proc", make_proc, proc_is_ours },
     { "path", make_path, path_is_there },
     { "upgraded", make_upgraded, code_works },
+    { "elsewhere", make_elsewhere, is_open },
+    { "unreadable", make_unreadable, is_open },
+    { "lost-directory", make_lost_directory, is_open },
+    { "lost-cwd", make_lost_cwd, is_open },
+    { "lost-path", make_lost_path, is_open },
+    { "others", make_others, is_open },
+    { "streams", make_streams, streams_take_lines },
 };
 
-enum { SORTS = sizeof sorts / sizeof sorts[0], LAST_TICKS = 60 };
+enum { SORTS = sizeof sorts / sizeof sorts[0], TICKS = 160 };
 
 int main(int argc, char **argv)
 {
     const struct sort *sort = NULL;
-    int left = LAST_TICKS;
 
-    for (int i = 0; argc > 3 && i < SORTS; i++)
+    for (int i = 0; argc > 2 && i < SORTS; i++)
         if (!strcmp(sorts[i].name, argv[1]))
             sort = &sorts[i];
     if (!sort)
@@ -514,12 +595,11 @@ int main(int argc, char **argv)
         return 3;
     }
     ready();
-    for (long tick = 0; left; tick++) {
+    for (int tick = 0; tick < TICKS; tick++) {
         errno = 0;
         if (!sort->works())
-            bad("%s at tick %ld: %s", sort->name, tick, strerror(errno));
+            bad("%s at tick %d: %s", sort->name, tick, strerror(errno));
         tick_sleep();
-        left -= left < LAST_TICKS || !access(argv[3], F_OK);
     }
     printf("OK %s\n", sort->name);
     return 0;
