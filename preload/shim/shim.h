@@ -128,6 +128,7 @@ int resume_fetch(uint64_t address, void *to, unsigned long length); /* own memor
 /* timers.c (island) */
 void timers_note(struct agent_page *page);
 void timers_note_signal(struct agent_page *page, const siginfo_t *info);
+void timers_note_overrun(struct agent_page *page, const siginfo_t *info); /* of a signal that stands for several */
 void timers_make(const struct restart_note *note);
 
 /* waiting.c (island) */

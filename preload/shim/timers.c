@@ -67,6 +67,13 @@ void timers_note_signal(struct agent_page *page, const siginfo_t *info)
     }
 }
 
+void timers_note_overrun(struct agent_page *page, const siginfo_t *info)
+{
+    for (uint32_t i = 0; i < page->timer_count; i++)
+        if (!page->timers[i].interval_timer && page->timers[i].id == info->si_timerid)
+            page->timers[i].overrun = (uint32_t)info->si_overrun;
+}
+
 static long create(const struct agent_timer *timer, int32_t *ret_id)
 {
     struct sigevent event = { .sigev_notify = (int)timer->notify, .sigev_signo = (int)timer->signal };

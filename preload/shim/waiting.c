@@ -95,6 +95,7 @@ static int join_timer(struct agent_page *page, uint32_t first, const siginfo_t *
             continue;
         if (__builtin_add_overflow(other->si_overrun, info->si_overrun + 1, &other->si_overrun))
             other->si_overrun = INT_MAX;
+        timers_note_overrun(page, other);
         return 1;
     }
     return 0;
