@@ -158,6 +158,21 @@ static long page_file_in_directory(void)
     return fd;
 }
 
+/* Address space for a page of a program that has none left (RLIMIT_AS). Once it has been used it is no more: a fork child,
+ * or a page that has gone, leaves a hole there into which the program may have mapped. */
+static uint8_t page_room[AGENT_PAGE_BYTES] __attribute__((aligned(PAGE_BYTES)));
+
+static struct agent_page *map_page(int fd)
+{
+    static int used;
+    void *page = sys_mmap(NULL, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    if ((long)page != -ENOMEM || used)
+        return page;
+    used = 1;
+    return sys_mmap(page_room, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+}
+
 int page_make(void)
 {
     struct agent_page *page;
@@ -175,7 +190,7 @@ int page_make(void)
     }
     if (fd < 0)
         return (int)fd;
-    page = sys_mmap(NULL, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, (int)fd, 0);
+    page = map_page((int)fd);
     sys_close((int)fd); /* the mapping keeps the flock */
     if (sys_mmap_failed(page)) {
         sys_unlink(shim.page_path);
