@@ -83,6 +83,13 @@ static int is_being_born(pid_t pid, const struct state *state)
     return holds == 1 || holds == -ENODATA;
 }
 
+/* Such a one has nobody who could answer. And in a child of posix_spawn, which has all signals blocked, the signal would wait
+ * until our handler is gone, and then kill. */
+static int is_closed(const struct state *state)
+{
+    return state->blocks && state->threads == 1;
+}
+
 static void ask(pid_t pid)
 {
     sigqueue(pid, STOP_SIGNAL, (union sigval){ .sival_ptr = (void *)VALUE_REGISTER });
@@ -118,7 +125,7 @@ static enum summoned ask_until(pid_t pid, int64_t end)
     while (!(registered = has_page(pid)) && now_milliseconds() < end) {
         struct state state = look_at(pid);
         if (can_be_asked(pid, &state)) {
-            if (now_milliseconds() - asked >= ASK_AGAIN_MILLISECONDS) {
+            if (!is_closed(&state) && now_milliseconds() - asked >= ASK_AGAIN_MILLISECONDS) {
                 ask(pid);
                 asked = now_milliseconds();
             }
@@ -157,7 +164,7 @@ static size_t forget_who_came(pid_t *asked, size_t count)
 
     for (size_t i = 0; i < count; i++) {
         struct state state = look_at(asked[i]);
-        if (can_be_asked(asked[i], &state) && !(state.blocks && state.threads == 1) && !has_page(asked[i]))
+        if (can_be_asked(asked[i], &state) && !is_closed(&state) && !has_page(asked[i]))
             asked[left++] = asked[i];
     }
     return left;
@@ -176,7 +183,7 @@ void summon_all(int64_t milliseconds)
         if (!is_owned_by(entry->d_name, geteuid()))
             continue;
         struct state state = look_at(pid);
-        if (state.is_stopped || !can_be_asked(pid, &state) || has_page(pid))
+        if (state.is_stopped || is_closed(&state) || !can_be_asked(pid, &state) || has_page(pid))
             continue;
         more = reallocarray(asked, count + 1, sizeof *asked);
         if (!more)
