@@ -318,9 +318,9 @@ same_files() {
 }
 
 @test "streams: a closed stream of the restart is /dev/null, which --strict refuses" {
-    (become "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=piped -- "$GUESTS/stdio" 2) </dev/null 2>&1 3>&- | cat >"$T/pipe.out" &
+    (become "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=piped$$" -- "$GUESTS/stdio" 2) </dev/null 2>&1 3>&- | cat >"$T/pipe.out" &
     until_true 60 test -e "$T/ready"
-    take piped.0
+    take "piped$$.0"
     wait
     tail -n 1 "$T/pipe.out" | grep -q ^OK
     (become "$STASIS" restart --strict "$IMAGE") </dev/null >&- 2>"$T/strict" && fail "--strict is content"
@@ -334,10 +334,11 @@ same_files() {
 # stream_lives START...: a command that runs its arguments with streams of some sort, and puts what is written to
 # them into $T/seen and $T/seen.err.
 stream_lives() {
+    local name=streams$BATS_SUITE_TEST_NUMBER-$$ # root's tests share a registry
     hold
-    "$@" "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=streams -- "$GUESTS/openfiles" streams "$T"
+    "$@" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$name" -- "$GUESTS/openfiles" streams "$T"
     until_true 60 test -e "$T/ready"
-    take streams.0
+    take "$name.0"
     release
     until_true 60 grep -q '^OK' "$T/seen"
     until_true 30 no_processes
