@@ -37,6 +37,15 @@ sort_lives() {
     sort_lives mapped
 }
 
+@test "files: record locks on a deleted file, and on one that is made again from the image" {
+    OPTIONS=(--save-files)
+    sort_lives locked
+    rm "$T/files/locked"
+    restart locked "$IMAGE"
+    ends_well locked 200
+    says_ok locked
+}
+
 @test "files: one of two names is deleted" {
     sort_lives linked
 }

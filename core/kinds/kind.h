@@ -188,6 +188,7 @@ int contents_restore(struct restoring *restoring, const struct kept_file *kept, 
 void nameless_check(struct restoring *restoring, const char *path);
 /* The file, made when it is asked for first: a descriptor that stays ours, or -errno. */
 int nameless_file(struct restoring *restoring, const char *path, const struct kept_file *kept);
+void nameless_forget(struct restoring *restoring); /* the program's own descriptors are all there */
 
 /* tails.c: what was written behind the size that a file had, kept aside. */
 void tails_check(struct restoring *restoring, const char *path);

@@ -123,3 +123,12 @@ int nameless_file(struct restoring *restoring, const char *path, const struct ke
     restoring->nameless = file;
     return file->fd;
 }
+
+void nameless_forget(struct restoring *restoring)
+{
+    for (struct nameless_file *next; restoring->nameless; restoring->nameless = next) {
+        next = restoring->nameless->next;
+        close(restoring->nameless->fd);
+        free(restoring->nameless);
+    }
+}

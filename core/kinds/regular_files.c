@@ -373,6 +373,14 @@ static int files_wire(struct restoring *restoring, struct reader *reader)
     return error ? error : lseek(record.descriptor.number, record.descriptor.position, SEEK_SET) < 0 ? -errno : 0;
 }
 
+/* What we hold is closed before the locks are taken for good: closing any descriptor of a file loses POSIX locks on it. */
+static int files_last(struct restoring *restoring, struct reader *reader)
+{
+    (void)reader;
+    nameless_forget(restoring);
+    return 0;
+}
+
 static void files_show(struct reader *reader, FILE *out)
 {
     struct file_record record;
@@ -394,5 +402,6 @@ const struct kind kind_regular_files = {
     .check = files_check,
     .open = files_open,
     .wire = files_wire,
+    .last = files_last,
     .show = files_show,
 };

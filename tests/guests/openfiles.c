@@ -205,6 +205,32 @@ static int code_is_there(void)
            !strcmp(changed + 20 * GUEST_PAGE, "changed") && !strcmp(changed, "beginning") && !strcmp(changed + 63 * GUEST_PAGE, "end");
 }
 
+/* Record locks on a file without a name and on one with a name. */
+static int lock(int fd)
+{
+    struct flock whole = { .l_type = F_WRLCK };
+
+    return !fcntl(fd, F_SETLK, &whole) && put(fd, "locked");
+}
+
+static int make_locked(void)
+{
+    fds[0] = open_or_end(in("gone"), O_RDWR | O_CREAT);
+    fds[1] = open_or_end(in("locked"), O_RDWR | O_CREAT);
+    return !unlink(in("gone")) && lock(fds[0]) && lock(fds[1]);
+}
+
+/* To an open file description a lock of its own process is another's. */
+static int locks_are_held(void)
+{
+    for (int i = 0; i < 2; i++) {
+        struct flock held = { .l_type = F_WRLCK };
+        if (fcntl(fds[i], F_OFD_GETLK, &held) || held.l_type != F_WRLCK || held.l_pid != getpid() || !at(fds[i], 6))
+            return 0;
+    }
+    return 1;
+}
+
 /* ---- names that change ---- */
 
 static off_t written;
@@ -559,6 +585,7 @@ static const struct sort {
     { "tmpfile", make_tmpfile, nameless_is_there },
     { "mapped", make_mapped, mapped_is_there },
     { "code", make_code, code_is_there },
+    { "locked", make_locked, locks_are_held },
     { "linked", make_linked, second_follows },
     { "renamed", make_renamed, second_follows },
     { "replaced", make_replaced, old_is_there },
