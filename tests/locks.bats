@@ -52,3 +52,19 @@ load helpers
     ends_well locks
     says_ok locks
 }
+
+@test "locks are looked for where the files have been moved" {
+    mkdir "$T/moved"
+    own "$T/moved"
+    start_guest locks "$GUESTS/locks" 2
+    take "$PID"
+    kill_hard "$PID"
+    until_true 10 no_processes
+    mv "$T/flocked" "$T/recorded" "$T/described" "$T/moved/"
+    start holder flock --no-fork moved/flocked sh -c 'touch holds; exec sleep 300'
+    wait_for_file "$T/holds"
+    run --separate-stderr stasis restart --check "--path-map=$T/flocked=$T/moved/flocked" \
+        "--path-map=$T/recorded=$T/moved/recorded" "--path-map=$T/described=$T/moved/described" "$IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    [[ "$stderr" == *R-LOCK-HELD*/moved/flocked* ]]
+}

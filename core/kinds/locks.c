@@ -130,12 +130,12 @@ static int locks_check(struct restoring *restoring, struct reader *reader)
 static int locks_take(struct restoring *restoring, struct reader *reader)
 {
     struct lock_record record;
-    char *path = take_record(reader, &record);
+    char *path = path_now(restoring, take_record(reader, &record));
     struct flock lock = as_flock(&record);
     int failed;
 
     if (!path)
-        return reader->error;
+        return reader->error ? reader->error : -ENOMEM;
     if (record.type == LOCK_FLOCK)
         failed = flock(record.number, flock_operation(&record));
     else
