@@ -339,7 +339,7 @@ has_grown() {
 reach() {
     local wanted=$(($(size_of "$T/$1.golden") * $2 / 100))
     until_true 300 reached_or_gone "$1" "$wanted"
-    is_alive "$PID" || fail "$1 ended before $2 %: $(tail -n 3 "$T/$1.out" "$T/$1.err")"
+    is_alive "$PID" || fail "$1 ended before $2 %: $(tail -n 3 "$T/$1.out" "$T/$1.err")" || return 1
     sleep "0.0$((RANDOM % 90 + 10))" # not always just behind a write
 }
 

@@ -71,7 +71,7 @@ take_it() {
         take "$PID"
         return
     fi
-    take "$PID" --stop
+    take "$PID" --stop || return 1
     wait_exit "$PID"
     [ "$STATUS" = 75 ] || fail "$1 ended with $STATUS after a checkpoint with --stop"
     STATE=generation.$(generation "$IMAGE")
@@ -86,6 +86,7 @@ go_on() {
 # start_again NAME IMAGE: a restart, from the files of that image.
 start_again() {
     if [ -n "$FILES" ]; then put_files_back "generation.$(generation "$2")"; fi
+    IMAGE=$2
     restart_back "$1" "$2"
 }
 
@@ -102,29 +103,27 @@ come_back() {
     come_to_end "$1"
 }
 
-# reach_again NAME PERCENT: where writing the image before has taken so long that the program has come to its end, that must be
-# the right one; it goes on from that image.
-reach_again() {
-    reach "$1" "$2" && return
-    is_gone "$PID" || return 1
-    come_to_end "$1"
-    start_again "$1" "$IMAGE"
-    reach "$1" "$2"
+# moment_at NAME PERCENT: reaches it and takes an image. On a busy machine the program may have come to its end before, while
+# the image before was written: that end must be the right one, and the program goes on from that image.
+moment_at() {
+    local before=$IMAGE tries=5
+    until reach "$1" "$2" && take_it "$1"; do
+        tries=$((tries - 1))
+        if ! is_gone "$PID" || [ -z "$before" ] || [ "$tries" = 0 ]; then fail "no image of $1 at $2 %" || return 1; fi
+        come_to_end "$1"
+        start_again "$1" "$before"
+    done
 }
 
 # images_at NAME PERCENT...: a run with an image at each of these moments, then killed. TAKEN has them, the first one first.
 images_at() {
     local name=$1 percent count=0
     shift
+    IMAGE=
     run_it "$name"
     for percent in "$@"; do
-        if [ "$count" = 0 ]; then
-            reach "$name" "$percent"
-        else
-            go_on "$name"
-            reach_again "$name" "$percent"
-        fi
-        take_it "$name"
+        [ "$count" = 0 ] || go_on "$name"
+        moment_at "$name" "$percent"
         count=$((count + 1))
     done
     if [ -z "$FILES" ]; then kill_hard "$PID"; fi
@@ -148,8 +147,7 @@ five_images() {
 
 # next_generation NAME PERCENT COUNT: an image at that moment, the COUNTth of this run; killed, and brought back from it.
 next_generation() {
-    reach "$1" "$2"
-    take_it "$1"
+    moment_at "$1" "$2"
     [ "$(generation "$IMAGE")" = "$3" ] || fail "generation $(generation "$IMAGE") instead of $3"
     [ -n "$FILES" ] || kill_hard "$PID"
     until_true 10 no_processes
@@ -159,6 +157,7 @@ next_generation() {
 # An image of the program, of the program restarted from it, and of that one restarted.
 three_generations() {
     local name=$1 percent count=0
+    IMAGE=
     run_it "$name"
     for percent in $(moments 3); do
         count=$((count + 1))

@@ -120,14 +120,14 @@ make_signals() {
     interrupted sqlite
 }
 
-# How far sort has come, of a hundred: it reads all its input before it writes anything.
+# How far sort has come, of a hundred: it reads all its input before it writes anything. PID may be what stands for it.
 sort_progress() {
-    local process lines position
-    process=$(find_processes | awk '$2 == "sort" { print $1; exit }')
-    lines=$(find "/proc/$process/fd" -lname '*.lines' -printf %f -quit 2>/dev/null)
-    position=$(awk '/^pos:/ { print $2 }' "/proc/$process/fdinfo/$lines" 2>/dev/null)
-    [ -n "$position" ] || position=$(size_of "$T/sort.golden")
-    echo $(((position + $(size_of "$T/sort.out")) * 50 / $(size_of "$T/sort.golden")))
+    local process=$PID child lines position=
+    while read -r child _ 2>/dev/null <"/proc/$process/task/$process/children" && [ -n "$child" ]; do process=$child; done
+    for lines in "/proc/$process/fd/"*; do
+        [[ "$(readlink "$lines")" != *.lines ]] || read -r _ position <"${lines/fd/fdinfo}" || :
+    done
+    echo $(((${position:-$(size_of "$T/sort.golden")} + $(size_of "$T/sort.out")) * 50 / $(size_of "$T/sort.golden")))
 }
 
 sort_reached_or_gone() {
@@ -138,7 +138,7 @@ sort_reached_or_gone() {
     FILES=data
     reach() {
         until_true 300 sort_reached_or_gone "$2"
-        is_alive "$PID" || fail "sort ended before $2 %"
+        is_alive "$PID" || fail "sort ended before $2 %" || return 1
     }
     work_for sort 1600000 make_sort
     interrupted sort
