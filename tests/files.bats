@@ -329,7 +329,7 @@ same_files() {
 @test "streams: a closed stream of the restart is /dev/null, which --strict refuses" {
     (become "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=piped$$" -- "$GUESTS/stdio" 2) </dev/null 2>&1 3>&- | cat >"$T/pipe.out" &
     until_true 60 test -e "$T/ready"
-    take "piped$$.0"
+    take "$(find_processes | awk '$2 == "stdio" { print $1 }')"
     wait
     tail -n 1 "$T/pipe.out" | grep -q ^OK
     (become "$STASIS" restart --strict "$IMAGE") </dev/null >&- 2>"$T/strict" && fail "--strict is content"
@@ -347,7 +347,7 @@ stream_lives() {
     hold
     "$@" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$name" -- "$GUESTS/openfiles" streams "$T"
     until_true 60 test -e "$T/ready"
-    take "$name.0"
+    take "$(find_processes | awk '$2 == "openfiles" { print $1 }')"
     release
     until_true 60 grep -q '^OK' "$T/seen"
     until_true 30 no_processes
