@@ -41,8 +41,9 @@ enum summoned {
     SUMMON_SILENT,   /* it is one, but does not answer: it blocks the stop signal, or cannot make a page */
 };
 enum summoned summon(pid_t pid, int64_t milliseconds);
-/* Every program of this user (of anybody for root) that is not job-stopped; waits so long at most for all to come. */
-void summon_all(int64_t milliseconds);
+/* Every program of this user (of anybody for root) that is not job-stopped; waits so long at most for all to come. How
+ * many have not. */
+size_t summon_all(int64_t milliseconds);
 
 /* The inode of a process's PID namespace (0: it cannot be told), and of this process's own. */
 ino_t pid_namespace_of(pid_t pid);

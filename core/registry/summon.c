@@ -170,7 +170,7 @@ static size_t forget_who_came(pid_t *asked, size_t count)
     return left;
 }
 
-void summon_all(int64_t milliseconds)
+size_t summon_all(int64_t milliseconds)
 {
     int64_t end = now_milliseconds() + milliseconds;
     DIR *processes = opendir("/proc");
@@ -197,4 +197,5 @@ void summon_all(int64_t milliseconds)
     while ((count = forget_who_came(asked, count)) && now_milliseconds() < end)
         poll(NULL, 0, LOOK_MILLISECONDS);
     free(asked);
+    return count;
 }
