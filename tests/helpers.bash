@@ -213,12 +213,19 @@ is_still_ours() {
     is_alive "$1" && [[ "$(readlink "/proc/$1/exe")" == "$T"/* ]]
 }
 
-# The same for a process that this test has started: one with that PID and another parent is somebody else by now.
-is_ended() {
+# The state of a process that this test has started, into STATE; left as it is when that PID is somebody else's by now.
+own_state() {
     local text
     read -r text 2>/dev/null <"/proc/$1/stat" || return 0
     read -ra text <<<"${text##*) }"
-    [ "${text[0]}" = Z ] || [ "${text[1]}" != "$BASHPID" ]
+    [ "${text[1]}" != "$BASHPID" ] || STATE=${text[0]}
+}
+
+# For a process that this test has started.
+is_ended() {
+    local STATE=''
+    own_state "$1"
+    [ -z "$STATE" ] || [ "$STATE" = Z ]
 }
 
 # wait_exit PID [SECONDS]: its exit status (128 + signal) into STATUS.
@@ -410,7 +417,9 @@ say_how_to_repeat() {
 teardown() {
     local pid page place left='' result=0
     for pid in "${STARTED[@]}"; do
-        if is_alive "$pid"; then kill -KILL "$pid" 2>/dev/null; fi
+        local STATE=''
+        own_state "$pid" # a Z may be a main thread that has ended before the others
+        if [ -n "$STATE" ]; then kill -KILL "$pid" 2>/dev/null; fi
     done
     until_true 10 no_processes 2>/dev/null || left="processes: $(find_processes | tr '\n' ';')"
     end_processes

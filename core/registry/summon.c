@@ -25,6 +25,7 @@ struct state {
     int blocks;   /* and its main thread blocks that */
     int threads;
     int is_stopped;
+    int is_headless; /* the main thread has ended, others run on */
 };
 
 static struct state look_at(pid_t pid)
@@ -41,7 +42,8 @@ static struct state look_at(pid_t pid)
             sscanf(line, "SigCgt: %llx", &caught);
     if (status)
         fclose(status);
-    state.is_here = letter && letter != 'Z' && letter != 'X';
+    state.is_headless = letter == 'Z' && state.threads > 1;
+    state.is_here = state.is_headless || (letter && letter != 'Z' && letter != 'X');
     state.is_stopped = letter == 'T';
     state.handles = caught >> (STOP_SIGNAL - 1) & 1;
     state.blocks = blocked >> (STOP_SIGNAL - 1) & 1;
@@ -69,10 +71,27 @@ static int file_holds(pid_t pid, const char *name, const char *text)
     return found;
 }
 
+/* A thread besides the main one, which has no memory any more. 0: there is none. */
+static pid_t other_thread(pid_t pid)
+{
+    char path[64];
+    struct dirent *entry;
+    pid_t thread = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/task", (int)pid);
+    DIR *threads = opendir(path);
+    while (threads && (!thread || thread == pid) && (entry = readdir(threads)))
+        thread = atoi(entry->d_name);
+    if (threads)
+        closedir(threads);
+    return thread;
+}
+
 /* Whose maps may not be read has made itself undumpable; nothing but our handler is known to use that signal. */
 static int can_be_asked(pid_t pid, const struct state *state)
 {
-    int holds = state->is_here && state->handles ? file_holds(pid, "maps", "/" SHIM_NAME) : 0;
+    pid_t thread = state->is_headless ? other_thread(pid) : pid; /* /proc has threads, too, if it does not list them */
+    int holds = state->is_here && state->handles ? file_holds(thread, "maps", "/" SHIM_NAME) : 0;
     return holds == 1 || holds == -EACCES || holds == -EPERM;
 }
 
