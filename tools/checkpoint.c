@@ -254,21 +254,42 @@ static int save(const struct request *request, const struct program *chosen, pid
     return chosen->tasks == own_pid_namespace() ? locate_exec(SAVER_NAME, argv) : save_inside(door, chosen->tasks, argv);
 }
 
-/* A job-stopped program is woken for its page only when it is meant: by its PID, or when no other has that name. */
+static int is_any_meant(const struct program *programs, size_t count, const char *target)
+{
+    for (size_t i = 0; i < count; i++)
+        if (is_meant(&programs[i], target))
+            return 1;
+    return 0;
+}
+
+/* On a busy machine the one with that name may be among those that have not come yet. */
+static int find_named(const char *target, int64_t milliseconds, struct program **programs, size_t *count)
+{
+    enum { ROUND_MILLISECONDS = 1000 };
+
+    for (;; milliseconds -= ROUND_MILLISECONDS) {
+        size_t silent = summon_all(ROUND_MILLISECONDS);
+        int error = programs_find(programs, count);
+        if (error || !silent || milliseconds <= ROUND_MILLISECONDS || is_any_meant(*programs, *count, target))
+            return error;
+        free(*programs);
+    }
+}
+
 static enum summoned find_programs(const struct request *request, struct program **programs, size_t *count, int *ret_error)
 {
-    enum { NAMED_MILLISECONDS = 1000 };
     enum summoned came = SUMMON_CAME;
     int64_t patience = STOP_DEADLINE_SECONDS * INT64_C(1000);
     uint32_t pid = 0;
 
     if (request->max_wait && strtoll(request->max_wait, NULL, 10) * 1000 < patience)
         patience = strtoll(request->max_wait, NULL, 10) * 1000;
-    if (!options_number(request->target, INT32_MAX, &pid) && pid)
+    if (!options_number(request->target, INT32_MAX, &pid) && pid) {
         came = summon((pid_t)pid, patience);
-    else
-        summon_all(NAMED_MILLISECONDS);
-    *ret_error = programs_find(programs, count);
+        *ret_error = programs_find(programs, count);
+    } else {
+        *ret_error = find_named(request->target, patience, programs, count);
+    }
     return came;
 }
 
