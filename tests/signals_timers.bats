@@ -63,10 +63,10 @@ survives() {
 @test "an alarm, and a repeating timer whose signal waits, in three lives" {
     three_lives alarm "$GUESTS/timers" alarm
     rm "$T/ready.finish"
-    start_guest late "$GUESTS/timers" alarm
+    start_guest late "$GUESTS/timers" alarm 15
     rm "$T/ready"
     : >"$T/ready.finish"
-    wait_for_file "$T/ready" # the alarm is set
+    wait_for_file "$T/ready" || fail "the alarm is not set; late said: $(cat "$T/late.out")"
     take "$PID"
     kill_hard "$PID"
     restart late "$IMAGE"

@@ -23,28 +23,40 @@ static int64_t nanoseconds(const struct timespec *time)
     return time->tv_sec > INT64_MAX / NANOSECONDS - 1 ? INT64_MAX : time->tv_sec * (int64_t)NANOSECONDS + time->tv_nsec;
 }
 
-static void note(struct agent_timer *timer)
+static struct itimerspec read_timer(struct agent_timer *timer)
 {
     struct itimerspec stands = { 0 };
-    int64_t left;
+    struct itimerval now = { 0 };
 
-    if (timer->interval_timer) {
-        struct itimerval now = { 0 };
-        SYS_CALL(getitimer, timer->interval_timer - 1, &now, 0, 0, 0, 0);
-        stands = (struct itimerspec){ { now.it_interval.tv_sec, now.it_interval.tv_usec * 1000 },
-                                      { now.it_value.tv_sec, now.it_value.tv_usec * 1000 } };
-    } else {
+    if (!timer->interval_timer) {
         SYS_CALL(timer_gettime, timer->id, &stands, 0, 0, 0, 0);
         timer->overrun = (uint32_t)SYS_CALL(timer_getoverrun, timer->id, 0, 0, 0, 0, 0);
+        return stands;
     }
+    SYS_CALL(getitimer, timer->interval_timer - 1, &now, 0, 0, 0, 0);
+    return (struct itimerspec){ { now.it_interval.tv_sec, now.it_interval.tv_usec * 1000 },
+                                { now.it_value.tv_sec, now.it_value.tv_usec * 1000 } };
+}
+
+/* What is left counts from the moment of the reading: again, when we were not let run between that and the clock. */
+static void note(struct agent_timer *timer)
+{
+    enum { TRIES = 10, QUICK = 100000 /* nanoseconds */ };
+    struct itimerspec stands;
+    int64_t left, before, now;
+    int tries = 0;
+
+    do {
+        before = clock_now(CLOCK_MONOTONIC);
+        stands = read_timer(timer);
+        now = clock_now(CLOCK_MONOTONIC);
+    } while (now - before > QUICK && ++tries < TRIES);
     left = nanoseconds(&stands.it_value);
     timer->interval = (uint64_t)nanoseconds(&stands.it_interval);
     timer->armed = left > 0;
     timer->due = left;
-    if (timer_is_of_the_wall(timer)) {
-        int64_t now = clock_now(CLOCK_MONOTONIC);
+    if (timer_is_of_the_wall(timer))
         timer->due = left > INT64_MAX - now ? INT64_MAX : left + now;
-    }
 }
 
 void timers_note(struct agent_page *page)
@@ -138,7 +150,7 @@ static int arm_with_overrun(const struct agent_timer *timer, int64_t start)
 /* At an absolute time, so that one that is past by now has its overruns. */
 static long arm_of_the_wall(const struct agent_timer *timer, int64_t left)
 {
-    int64_t start = clock_now(timer->clock) + left;
+    int64_t start = timer->clock == CLOCK_MONOTONIC ? timer->due : clock_now(timer->clock) + left;
     struct itimerspec value = { time_of((int64_t)timer->interval), time_of(start > 0 ? start : 1) };
 
     if (arm_with_overrun(timer, start))

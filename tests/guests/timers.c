@@ -4,7 +4,7 @@
  *
  *   posix     timers of every clock and way to notify, with holes between their ids; one on the clock of a thread
  *   interval  setitimer() with all three
- *   alarm     one alarm() near the end, and a blocked SIGALRM of a repeating timer from the start (sleeping in between) */
+ *   alarm SECONDS   one alarm() near the end, and a blocked SIGALRM of a repeating timer from the start (sleeping in between) */
 #include "guest.h"
 
 #include <pthread.h>
@@ -232,11 +232,10 @@ static void run_interval(void)
 }
 
 /* SIGALRM is blocked and waits, its timer stands still until it is taken; and then goes on. Then an alarm. */
-static void run_alarm(void)
+static void run_alarm(unsigned seconds)
 {
     struct itimerval every = { { 0, 5000 }, { 0, 5000 } };
     struct timespec long_time = { 60, 0 }, none = { 0, 0 };
-    unsigned seconds = 3;
     sigset_t set_of_alarm;
 
     sigemptyset(&set_of_alarm);
@@ -270,7 +269,7 @@ int main(int argc, char **argv)
     else if (!strcmp(what, "interval"))
         run_interval();
     else
-        run_alarm();
+        run_alarm(argc > 2 ? (unsigned)atoi(argv[2]) : 3);
     printf("OK timers %s\n", what);
     return 0;
 }
