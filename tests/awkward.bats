@@ -187,13 +187,15 @@ at_full_speed() {
 # traced COMMAND...: the tracer may hold the program stopped, or let it run; it must not come to harm.
 traced() {
     start_guest traced "$GUESTS/stdio" 6
-    "$@" -p "$PID" >"$T/tracer" 2>&1 3>&- &
+    (close_foreign_descriptors; exec "$@" -p "$PID") >"$T/tracer" 2>&1 &
     local tracer=$!
+    STARTED+=("$tracer")
     until_true 20 grep -qs "^TracerPid:.*[1-9]" "/proc/$PID/status"
     refused "$PID" 69
     [[ $stderr == *R-TRACED* || $stderr == *R-STOPPED* ]] || fail "$stderr"
-    kill -TERM "$tracer" 2>/dev/null || :
+    kill -KILL "$tracer" 2>/dev/null || : # the kernel lets its program go
     wait "$tracer" || :
+    forget_started "$tracer"
     until_true 20 grep -qs "^TracerPid:.*[^0-9]0$" "/proc/$PID/status"
     take "$PID"
     ends_well traced

@@ -188,6 +188,7 @@ usage() {
     run --separate-stderr stasis checkpoint nobody.0
     [ "$status" = 66 ] || fail "status $status"
     start bare sleep 20
+    until_true 20 grep -qsx sleep "/proc/$PID/comm"
     run --separate-stderr stasis checkpoint "$PID"
     [ "$status" = 66 ] || fail "status $status"
     if [ "$USER_ID" != 0 ]; then

@@ -293,8 +293,23 @@ static enum summoned find_programs(const struct request *request, struct program
     return came;
 }
 
+/* Of a process that a debugger holds, or that was stopped again at once: it cannot make its page. */
+static int is_held(const char *target)
+{
+    uint32_t pid = 0;
+    char *status = options_number(target, INT32_MAX, &pid) ? NULL : proc_read((int)pid, "status", NULL);
+    const char *state = status ? status_field(status, "State") : NULL;
+    int is = state && (*state == 't' || *state == 'T');
+
+    free(status);
+    return is;
+}
+
 static int complain_silent(const struct request *request)
 {
+    if (is_held(request->target))
+        return complain(EXIT_REFUSED, "no checkpoint: R-STOPPED: process %s is stopped, by a debugger or again and again; see the "
+                        "page of that name in the documentation", request->target);
     if (request->max_wait && atoi(request->max_wait) < STOP_DEADLINE_SECONDS)
         return complain(EXIT_RUN_AGAIN, "given up: process %s has not answered within %s seconds", request->target, request->max_wait);
     return complain(EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: process %s does not answer: it blocks signal %d, or /dev/shm is "
