@@ -3,7 +3,7 @@
 # What the files with real programs share: run once undisturbed (golden), then stopped, killed and brought back at random
 # moments. What they write must be byte by byte the same. For after helpers.bash.
 #
-#   STASIS_TEST_LONG   1: all programs of runtimes.bats with five images, a restart from each, and three generations
+#   STASIS_TEST_LONG   1: all programs of runtimes.bats with five seconds of computing, five images, a restart from each, and three generations
 #
 # A program that changes files in place, or uses files by their names, has FILES: the directory in $T where they all are.
 # Its images are taken with --stop, and the files of that moment are put back before each restart.
