@@ -48,11 +48,11 @@ static void say_notice_in_file(struct restoring *restoring)
 
 typedef int (*kind_step)(struct restoring *restoring, struct reader *record);
 
-enum step { STEP_CHECK, STEP_OPEN, STEP_WIRE, STEP_LAST };
+enum step { STEP_CHECK, STEP_MAKE, STEP_OPEN, STEP_WIRE, STEP_LAST };
 
 static kind_step step_of(const struct kind *kind, enum step step)
 {
-    kind_step const steps[] = { kind->check, kind->open, kind->wire, kind->last };
+    kind_step const steps[] = { kind->check, kind->make, kind->open, kind->wire, kind->last };
     return steps[step];
 }
 
@@ -74,7 +74,7 @@ static int walk(struct restoring *restoring, enum step step)
         struct record_header header;
         struct reader record;
         for (size_t at = 0; run && image_next_record(restoring->image, &at, &header, &record);) {
-            if (header.tag != kinds[i]->tag || header.process != restoring->index)
+            if (header.tag != kinds[i]->tag || (step != STEP_MAKE && header.process != restoring->index))
                 continue;
             int error = run(restoring, &record);
             if (error)
@@ -135,7 +135,7 @@ static int become(void *context)
 
     if (error)
         return say_error(restoring, NULL, error);
-    if ((status = walk(restoring, STEP_OPEN)))
+    if ((status = walk(restoring, STEP_MAKE)) || (status = walk(restoring, STEP_OPEN)))
         return status;
     if ((error = memory_load(restoring)))
         return say_error(restoring, NULL, error);

@@ -32,8 +32,9 @@ struct mappings {
     size_t count;
 };
 
-/* A descriptor of the process. */
+/* A descriptor of a process. */
 struct descriptor {
+    const struct saving *holder; /* the process */
     int number;
     int flags;            /* open(2)'s, from fdinfo; O_CLOEXEC among them */
     int64_t position;
@@ -47,6 +48,7 @@ struct descriptor {
 struct saving {
     struct image_writer *writer;
     const struct agent_page *page;
+    struct saving *first, *next; /* the processes of the step, by their index */
     uint32_t index;       /* of the process in the image */
     int pid;              /* of the program */
     int view;             /* whose /proc is read: the twin's, or the program's own when there is none */
@@ -103,17 +105,24 @@ struct kind {
     int (*claim)(const struct saving *saving, const struct descriptor *descriptor); /* NULL: no kind of descriptor */
     int (*save)(struct saving *saving, const struct descriptor *descriptor); /* -errno; -ENOTSUP when refused */
     int (*check)(struct restoring *restoring, struct reader *record); /* changes nothing; missing() says what is not there */
+    int (*make)(struct restoring *restoring, struct reader *record);  /* what processes share, before they exist; see below */
     int (*open)(struct restoring *restoring, struct reader *record);  /* makes it exist; touches nothing that others see */
     int (*wire)(struct restoring *restoring, struct reader *record);  /* all is verified: now sizes, positions, limits */
     int (*last)(struct restoring *restoring, struct reader *record);  /* into the plan of the last stage */
     void (*show)(struct reader *record, FILE *out);                   /* to a person, each line indented by two */
 };
 
+/* `make` sees the records of all processes. It makes what several may hold, once for each object of the kernel, and keeps
+ * its descriptors above restoring->highest; the processes inherit them, and `open` gives them their numbers. */
+
 extern const struct kind *const kinds[];      /* NULL at the end */
 const struct kind *kind_of_tag(uint16_t tag); /* or NULL */
 
 /* support.c: what several kinds need. */
 
+/* The first descriptor of the step, by process and number, of which is(descriptor, wanted) holds; NULL: none. */
+const struct descriptor *step_find(const struct saving *saving, int (*is)(const struct descriptor *descriptor, const void *wanted),
+                                   const void *wanted);
 /* Fills saving->refusal (first one wins) and returns -ENOTSUP. */
 int refuse(struct saving *saving, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Writes a record of fixed size, which every reader must know. 0 or -errno. */

@@ -29,26 +29,24 @@ static int is_pipe(const struct descriptor *descriptor)
     return S_ISFIFO(descriptor->status.st_mode) && text_starts(descriptor->target, "pipe:[");
 }
 
-static int can(const struct descriptor *descriptor, int mode)
+static int is_same_pipe(const struct descriptor *descriptor, const void *wanted)
 {
-    int access = descriptor->flags & O_ACCMODE;
-    return access == O_RDWR || access == mode;
+    return is_pipe(descriptor) && descriptor->status.st_ino == ((const struct descriptor *)wanted)->status.st_ino;
 }
 
-/* The first descriptor of the same pipe that can read, or write. */
-static const struct descriptor *end_of(const struct saving *saving, const struct descriptor *descriptor, int mode)
+static int is_reading_end(const struct descriptor *descriptor, const void *wanted)
 {
-    for (size_t i = 0; i < saving->descriptor_count; i++) {
-        const struct descriptor *other = &saving->descriptors[i];
-        if (is_pipe(other) && other->status.st_ino == descriptor->status.st_ino && can(other, mode))
-            return other;
-    }
-    return NULL;
+    return is_same_pipe(descriptor, wanted) && (descriptor->flags & O_ACCMODE) != O_WRONLY;
+}
+
+static int is_writing_end(const struct descriptor *descriptor, const void *wanted)
+{
+    return is_same_pipe(descriptor, wanted) && (descriptor->flags & O_ACCMODE) != O_RDONLY;
 }
 
 static int pipes_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
-    return is_pipe(descriptor) && end_of(saving, descriptor, O_RDONLY) && end_of(saving, descriptor, O_WRONLY);
+    return is_pipe(descriptor) && step_find(saving, is_reading_end, descriptor) && step_find(saving, is_writing_end, descriptor);
 }
 
 /* Reads what tee() has copied into a pipe of our own. */
@@ -62,12 +60,12 @@ static int drain(int fd, struct buffer *bytes)
     return got < 0 && errno != EAGAIN ? -errno : 0;
 }
 
-static int peek(const struct saving *saving, const struct descriptor *reader, int capacity, struct buffer *bytes)
+static int peek(const struct descriptor *reader, int capacity, struct buffer *bytes)
 {
     char path[64];
     int copy[2], error = 0, fd;
 
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", saving->view, reader->number);
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", reader->holder->view, reader->number);
     fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -102,22 +100,14 @@ static int pipe_capacity(const struct saving *saving, const struct descriptor *d
     return capacity < 0 ? -errno : capacity;
 }
 
-static int is_first(const struct saving *saving, const struct descriptor *descriptor)
-{
-    for (size_t i = 0; &saving->descriptors[i] != descriptor; i++)
-        if (is_pipe(&saving->descriptors[i]) && saving->descriptors[i].status.st_ino == descriptor->status.st_ino)
-            return 0;
-    return 1;
-}
-
 static int pipes_save(struct saving *saving, const struct descriptor *descriptor)
 {
     struct pipe_record record = { .pipe = descriptor->status.st_ino };
     struct buffer payload = { 0 }, bytes = { 0 };
     int capacity = pipe_capacity(saving, descriptor), error = capacity < 0 ? capacity : 0;
 
-    if (!error && is_first(saving, descriptor))
-        error = peek(saving, end_of(saving, descriptor, O_RDONLY), capacity, &bytes);
+    if (!error && step_find(saving, is_same_pipe, descriptor) == descriptor)
+        error = peek(step_find(saving, is_reading_end, descriptor), capacity, &bytes);
     if (!error && descriptor->flags & O_DIRECT && bytes.length)
         error = refuse(saving, "R-PIPE", "descriptor %d is a pipe of packets with packets in it", descriptor->number);
     descriptor_describe(descriptor, &record.descriptor);
@@ -134,8 +124,7 @@ static int pipes_save(struct saving *saving, const struct descriptor *descriptor
 }
 
 /* Both ends of a new pipe, held above the image's numbers until the last stage closes all that is ours. */
-static int make_pair(struct restoring *restoring, const struct pipe_record *record, const void *bytes,
-                     struct pipe_pair **ret_pair)
+static int make_pair(struct restoring *restoring, const struct pipe_record *record, const void *bytes)
 {
     struct pipe_pair *pair = calloc(1, sizeof *pair);
     int ends[2], error = 0;
@@ -159,7 +148,7 @@ static int make_pair(struct restoring *restoring, const struct pipe_record *reco
         error = -EIO;
     pair->pipe = record->pipe;
     pair->next = restoring->pipes;
-    restoring->pipes = *ret_pair = pair;
+    restoring->pipes = pair;
     return error;
 }
 
@@ -176,25 +165,36 @@ static int open_end(const struct pipe_pair *pair, const struct descriptor_record
     return descriptor_place(descriptor, fd);
 }
 
-static int pipes_open(struct restoring *restoring, struct reader *reader)
+static const struct pipe_pair *find_pair(const struct restoring *restoring, const struct pipe_record *record)
 {
-    struct pipe_pair *pair = restoring->pipes;
+    const struct pipe_pair *pair = restoring->pipes;
+
+    while (pair && pair->pipe != record->pipe)
+        pair = pair->next;
+    return pair;
+}
+
+/* The first record of a pipe has its bytes. */
+static int pipes_make(struct restoring *restoring, struct reader *reader)
+{
     struct pipe_record record;
     const void *bytes;
-    int error = 0;
 
     reader_take(reader, &record, sizeof record);
     bytes = reader_view(reader, record.length);
     if (reader->error)
         return reader->error;
-    while (pair && pair->pipe != record.pipe)
-        pair = pair->next;
-    if (!pair)
-        error = make_pair(restoring, &record, bytes, &pair);
-    if (error)
-        return error;
+    return find_pair(restoring, &record) ? 0 : make_pair(restoring, &record, bytes);
+}
+
+static int pipes_open(struct restoring *restoring, struct reader *reader)
+{
+    struct pipe_record record;
+
+    if (reader_take(reader, &record, sizeof record))
+        return reader->error;
     return record.descriptor.same_as != record.descriptor.number ? descriptor_share(&record.descriptor)
-                                                                 : open_end(pair, &record.descriptor);
+                                                                 : open_end(find_pair(restoring, &record), &record.descriptor);
 }
 
 static void pipes_show(struct reader *reader, FILE *out)
@@ -213,6 +213,7 @@ const struct kind kind_pipes = {
     .tag = TAG_PIPE,
     .claim = pipes_claim,
     .save = pipes_save,
+    .make = pipes_make,
     .open = pipes_open,
     .show = pipes_show,
 };

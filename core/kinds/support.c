@@ -12,6 +12,16 @@
 
 #include "kind.h"
 
+const struct descriptor *step_find(const struct saving *saving, int (*is)(const struct descriptor *descriptor, const void *wanted),
+                                   const void *wanted)
+{
+    for (const struct saving *process = saving->first; process; process = process->next)
+        for (size_t i = 0; i < process->descriptor_count; i++)
+            if (is(&process->descriptors[i], wanted))
+                return &process->descriptors[i];
+    return NULL;
+}
+
 int refuse(struct saving *saving, const char *name, const char *format, ...)
 {
     va_list arguments;

@@ -66,6 +66,7 @@ static int describe_one(struct saving *saving, int number, struct descriptor *de
     char *info;
 
     memset(descriptor, 0, sizeof *descriptor);
+    descriptor->holder = saving;
     descriptor->number = descriptor->same_as = number;
     snprintf(name, sizeof name, "fd/%d", number);
     descriptor->target = proc_link(saving->view, name);

@@ -202,6 +202,7 @@ static int checkpoint_once(struct step *step, char *ret_path)
     int status, error;
 
     memset(&step->saving, 0, sizeof step->saving);
+    step->saving.first = &step->saving;
     step->saving.writer = &writer;
     step->saving.deadline = step->request->deadline;
     error = image_name(name, sizeof name, step->page->job, step->page->step);
