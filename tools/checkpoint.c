@@ -276,6 +276,22 @@ static int find_named(const char *target, int64_t milliseconds, struct program *
     }
 }
 
+/* One that executes others all the time has come, and may be gone again when we look. */
+static enum summoned find_process(const char *target, pid_t pid, int64_t milliseconds, struct program **programs, size_t *count,
+                                  int *ret_error)
+{
+    enum { ROUNDS = 20 };
+    enum summoned came;
+
+    for (int round = 1;; round++) {
+        came = summon(pid, milliseconds);
+        *ret_error = programs_find(programs, count);
+        if (*ret_error || came != SUMMON_CAME || round == ROUNDS || is_any_meant(*programs, *count, target))
+            return came;
+        free(*programs);
+    }
+}
+
 static enum summoned find_programs(const struct request *request, struct program **programs, size_t *count, int *ret_error)
 {
     enum summoned came = SUMMON_CAME;
@@ -284,12 +300,10 @@ static enum summoned find_programs(const struct request *request, struct program
 
     if (request->max_wait && strtoll(request->max_wait, NULL, 10) * 1000 < patience)
         patience = strtoll(request->max_wait, NULL, 10) * 1000;
-    if (!options_number(request->target, INT32_MAX, &pid) && pid) {
-        came = summon((pid_t)pid, patience);
-        *ret_error = programs_find(programs, count);
-    } else {
+    if (!options_number(request->target, INT32_MAX, &pid) && pid)
+        came = find_process(request->target, (pid_t)pid, patience, programs, count, ret_error);
+    else
         *ret_error = find_named(request->target, patience, programs, count);
-    }
     return came;
 }
 

@@ -181,6 +181,7 @@ struct agent_page {
     uint32_t summoned;        /* the same, when it is another than that of slot 0, which asks it */
     uint32_t summons;         /* counted up when it is done, with this result: */
     int32_t summons_result;
+    uint32_t wanted;          /* 1: a saver is about to stop the process, or may be on its way; exec waits for it */
     uint32_t inside;          /* threads that may still look at an order or fill a slot: none when a stop begins */
     uint32_t saver_pid;       /* who gives the orders, in the process's PID namespace */
     uint32_t twin_order;

@@ -101,16 +101,13 @@ static uint64_t stat_field(int pid, int wanted)
     return value;
 }
 
-/* Looks once. Returns the number of pages, or -1 with the reason said. */
-static int look(struct step *step, int *ret_status)
+/* Looks once, with the lock. Returns the number of pages; from now on these programs do not exec before they are stopped. */
+static int look(struct step *step)
 {
     int found = 0, fd;
     DIR *directory;
     struct dirent *entry;
 
-    *ret_status = lock_run(step);
-    if (*ret_status)
-        return -1;
     fd = openat(step->lock, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     directory = fd < 0 ? NULL : fdopendir(fd);
     while (directory && (entry = readdir(directory))) {
@@ -118,6 +115,7 @@ static int look(struct step *step, int *ret_status)
         if (!page)
             continue;
         found++;
+        __atomic_store_n(&page->wanted, 1, __ATOMIC_SEQ_CST);
         step->page = page;
     }
     if (directory)
@@ -135,10 +133,13 @@ int members_find(struct step *step)
     for (;;) {
         step->message[0] = 0;
         members_forget(step);
-        summon_all(BIRTH_MILLISECONDS); /* an orphan of ours is found by nothing else */
-        found = look(step, &status);
-        if ((found == 1 && step->page) || (found < 0 && status != EXIT_NO_IMAGE))
+        status = lock_run(step); /* before anybody is asked: whoever makes a page now stays until it is stopped */
+        if (status && status != EXIT_NO_IMAGE)
             return status;
+        summon_all(BIRTH_MILLISECONDS); /* an orphan of ours is found by nothing else */
+        found = status ? 0 : look(step);
+        if (found == 1)
+            return 0;
         if (now_nanoseconds() > patience)
             break;
         poll(NULL, 0, LOCK_POLL_MILLISECONDS);

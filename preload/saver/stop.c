@@ -225,6 +225,7 @@ static void begin_stop(struct step *step)
     page->let_out_allowed = 1;
     page->saver_pid = (uint32_t)getpid();
     page->message[0] = 0;
+    __atomic_store_n(&page->wanted, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&page->token, token, __ATOMIC_SEQ_CST);
     stop_order_give(step, ORDER_STOP);
 }

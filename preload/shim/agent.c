@@ -64,6 +64,7 @@ static void page_fill(struct agent_page *page)
     page->interval = shim.interval;
     page->trigger_signal = shim.trigger_signal;
     page->save_files = shim.save_files;
+    page->wanted = 1; /* pages are made for whoever asks */
     page->generation = shim.generation;
     page->restart_note = (uint64_t)&shim.note;
     text_add(page->directory, sizeof page->directory, 0, shim.directory);
@@ -198,6 +199,7 @@ int page_make(void)
     }
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
     shim.page = page;
+    shim.page_made = interval_now();
     return 0;
 }
 

@@ -26,6 +26,7 @@ struct cpu_times {
 
 struct shim {
     struct agent_page *page;       /* NULL: none, nobody has asked for it yet */
+    uint64_t page_made;            /* when: CLOCK_MONOTONIC milliseconds */
     struct agent_page *old_page;   /* the one before, whose file was deleted */
     uint32_t pid;                  /* whose it is: not a child's of vfork or a raw clone, which has our memory */
     uint64_t pid_namespace;        /* inode of its PID namespace; 0: not yet looked up, see page_namespace() */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../../../core/floor/syscalls.h"
@@ -16,12 +17,39 @@ static int is_our_process(void)
     return shim.pid == (uint32_t)sys_getpid(); /* not a vfork child, which has our memory */
 }
 
+static void set_stop_signal(int how)
+{
+    uint64_t set = SYS_SIGNAL_BIT(STOP_SIGNAL);
+    sys_rt_sigprocmask(how, &set, NULL);
+}
+
+enum { WANTED_LOOKS = 2000, SAVER_COMES_MILLISECONDS = 300 };
+
+static int is_wanted(const struct agent_page *page)
+{
+    return page && __atomic_load_n(&page->wanted, __ATOMIC_SEQ_CST) &&
+           (interval_now() - shim.page_made < SAVER_COMES_MILLISECONDS || orders_saver_lives(page));
+}
+
+/* A program that executes others faster than it is found and stopped would never have an image: it stays until it has been
+ * stopped, as long as there is a saver that wants it, or one may be on its way because the page was just asked for. Returns with
+ * the stop signal blocked, as it is at each look: after a restart the page is another. */
+static void wait_while_wanted(void)
+{
+    const struct timespec look = { .tv_nsec = 1000000 };
+
+    set_stop_signal(SIG_BLOCK);
+    for (int i = 0; is_our_process() && is_wanted(shim.page) && i < WANTED_LOOKS; i++) {
+        set_stop_signal(SIG_UNBLOCK);
+        SYS_CALL(nanosleep, &look, NULL, 0, 0, 0, 0);
+        set_stop_signal(SIG_BLOCK);
+    }
+}
+
 /* Returns 1 when the process had a page, and has none any more. */
 static int exec_begins(void)
 {
-    uint64_t set = SYS_SIGNAL_BIT(STOP_SIGNAL);
-
-    sys_rt_sigprocmask(SIG_BLOCK, &set, NULL);
+    wait_while_wanted();
     if (!is_our_process())
         return 0;
     registry_leave();
