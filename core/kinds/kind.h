@@ -34,7 +34,7 @@ struct mappings {
 
 /* A descriptor of a process. */
 struct descriptor {
-    const struct saving *holder; /* the process */
+    struct saving *holder; /* the process */
     int number;
     int flags;            /* open(2)'s, from fdinfo; O_CLOEXEC among them */
     int64_t position;
@@ -42,6 +42,12 @@ struct descriptor {
     struct stat status;
     char *target;         /* readlink of /proc/PID/fd/N */
     char *locks;          /* fdinfo from its first lock on, or NULL; locks.c's own */
+};
+
+/* Descriptors of the program that are ours for a while, see handles.c. */
+struct handles {
+    int numbers[AGENT_MAX_HANDLES], handles[AGENT_MAX_HANDLES];
+    int count;
 };
 
 /* One process while it is saved. */
@@ -63,6 +69,9 @@ struct saving {
     int copies;           /* memfd with what a twin does not inherit, or -1 */
     int64_t deadline;     /* CLOCK_MONOTONIC nanoseconds; INT64_MAX: none */
     struct saved_content *contents; /* contents.c's own */
+    /* The saver's: copies of the program's descriptors, AGENT_MAX_HANDLES at most. 0 or -errno. */
+    int (*fetch_handles)(struct saving *saving, const int *numbers, int count, int *ret_handles);
+    struct handles handles; /* handles.c's own */
     const char *test_fail; /* value of ENV_TEST_FAIL or NULL */
     char refusal[512];    /* name and sentence, when a kind refused */
 };
@@ -167,6 +176,12 @@ int descriptor_is_at_target(const struct descriptor *descriptor);
 int descriptor_open(const struct descriptor_record *record, const char *path);
 /* `what` is shown without control characters: it may be a path. */
 void descriptor_show(const struct descriptor_record *record, const char *what, FILE *out);
+
+/* handles.c: the saver's own handle on a descriptor of the program, for what cannot be opened through /proc. No right is needed for
+ * it. It leads to the program's own open file description: nothing of that may be changed. It stays ours, until the next call
+ * for the same process. -errno. */
+int handle_of(const struct descriptor *descriptor);
+void handles_forget(struct saving *saving); /* before the program runs on: held longer, what it closes would stay open */
 
 /* proc_files.c: is a path in /proc or /sys, and of another process or thread than the program and its main one? */
 int path_is_virtual(const char *path);

@@ -164,9 +164,10 @@ static int take_moment(struct step *step)
         (status = twin_copy(step)) || (status = describe_descriptors(step)))
         return status;
     fill_header(step);
-    if ((status = save_kinds(step, 0)) || (status = save_descriptors(step)))
-        return status;
-    return twin_leave(step);
+    if (!(status = save_kinds(step, 0)))
+        status = save_descriptors(step);
+    handles_forget(&step->saving);
+    return status ? status : twin_leave(step);
 }
 
 static int write_image(struct step *step, const char *name, char *ret_path)
@@ -205,6 +206,7 @@ static int checkpoint_once(struct step *step, char *ret_path)
     step->saving.first = &step->saving;
     step->saving.writer = &writer;
     step->saving.deadline = step->request->deadline;
+    step->saving.fetch_handles = meeting_fetch;
     error = image_name(name, sizeof name, step->page->job, step->page->step);
     if (!error)
         image_sweep(step->page->directory, name);
@@ -307,10 +309,10 @@ static int read_options(int count, char **arguments, struct request *request)
     return request->directory ? 0 : EXIT_USAGE;
 }
 
-/* What the program may use of memory and address space is inherited; it may be less than we need. */
+/* What the program may use of memory, address space and descriptors is inherited; it may be less than we need. */
 static void widen_limits(void)
 {
-    static const int narrow[] = { RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK };
+    static const int narrow[] = { RLIMIT_AS, RLIMIT_DATA, RLIMIT_MEMLOCK, RLIMIT_NOFILE };
     struct rlimit limit;
 
     for (size_t i = 0; i < sizeof narrow / sizeof *narrow; i++)

@@ -85,7 +85,7 @@ int meeting_receive(int connection, int *ret_descriptors, int count)
 {
     union {
         struct cmsghdr header;
-        char room[CMSG_SPACE(2 * sizeof(int))];
+        char room[CMSG_SPACE(AGENT_MAX_HANDLES * sizeof(int))];
     } control = { 0 };
     char byte;
     struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
@@ -132,4 +132,13 @@ int meeting_order(struct step *step, enum agent_order order, int *descriptors, i
     if (connection >= 0)
         close(connection);
     return error;
+}
+
+int meeting_fetch(struct saving *saving, const int *numbers, int count, int *ret_handles)
+{
+    struct step *step = (struct step *)((char *)saving - offsetof(struct step, saving));
+
+    memcpy(step->page->wanted, numbers, (size_t)count * sizeof *numbers);
+    step->page->wanted_count = (uint32_t)count;
+    return meeting_order(step, ORDER_DESCRIPTORS, ret_handles, count);
 }

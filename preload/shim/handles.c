@@ -50,17 +50,29 @@ void handles_end_room(const struct rlimit *old)
 
 const char *const handles_of_memory[HANDLES_OF_MEMORY] = { "/proc/self/mem", "/proc/self/pagemap" };
 
-long handles_send(int socket, const char *const *names, int count)
+static long send_descriptors(int socket, const int *descriptors, size_t count)
 {
     union {
         struct cmsghdr header;
-        char room[CMSG_SPACE(HANDLES_OF_MEMORY * sizeof(int))];
+        char room[CMSG_SPACE(AGENT_MAX_HANDLES * sizeof(int))];
     } control = { 0 };
     char byte = 'h';
     struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
     struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
-                              .msg_controllen = CMSG_SPACE((size_t)count * sizeof(int)) };
-    int handles[HANDLES_OF_MEMORY], opened = 0;
+                              .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
+    long result;
+
+    control.header.cmsg_level = SOL_SOCKET;
+    control.header.cmsg_type = SCM_RIGHTS;
+    control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
+    __builtin_memcpy(CMSG_DATA(&control.header), descriptors, count * sizeof(int));
+    result = SYS_CALL(sendmsg, socket, &message, MSG_NOSIGNAL, 0, 0, 0);
+    return result < 0 ? result : 0;
+}
+
+long handles_send(int socket, const char *const *names, int count)
+{
+    int handles[HANDLES_OF_MEMORY] = { 0 }, opened = 0;
     long result = 0;
 
     while (opened < count && result >= 0) {
@@ -68,16 +80,16 @@ long handles_send(int socket, const char *const *names, int count)
         if (result >= 0)
             handles[opened++] = (int)result;
     }
-    if (result >= 0) {
-        control.header.cmsg_level = SOL_SOCKET;
-        control.header.cmsg_type = SCM_RIGHTS;
-        control.header.cmsg_len = CMSG_LEN((size_t)count * sizeof(int));
-        __builtin_memcpy(CMSG_DATA(&control.header), handles, (size_t)count * sizeof(int));
-        result = SYS_CALL(sendmsg, socket, &message, MSG_NOSIGNAL, 0, 0, 0);
-    }
+    if (result >= 0)
+        result = send_descriptors(socket, handles, (size_t)count);
     while (opened)
         sys_close(handles[--opened]);
     return result < 0 ? result : 0;
+}
+
+long handles_send_wanted(int socket, const struct agent_page *page)
+{
+    return page->wanted_count > AGENT_MAX_HANDLES ? -EPROTO : send_descriptors(socket, page->wanted, page->wanted_count);
 }
 
 static long receive_descriptor(int socket)

@@ -161,7 +161,7 @@ static long collect_waiting(struct agent_page *page)
     return result;
 }
 
-/* Opens own files in /proc and gives them to the saver. */
+/* Opens own files in /proc and gives them to the saver; without names, the descriptors that it wants. */
 static long hand_over(struct agent_page *page, const char *const *names, int count)
 {
     struct rlimit old;
@@ -170,7 +170,7 @@ static long hand_over(struct agent_page *page, const char *const *names, int cou
     handles_make_room(&old);
     socket = error = handles_connect(page->socket);
     if (socket >= 0) {
-        error = handles_send((int)socket, names, count);
+        error = names ? handles_send((int)socket, names, count) : handles_send_wanted((int)socket, page);
         sys_close((int)socket);
     }
     handles_end_room(&old);
@@ -187,6 +187,8 @@ static long obey(struct agent_page *page, uint32_t order)
         return hand_over(page, timers, 1);
     case ORDER_MAPS:
         return hand_over(page, maps, 2);
+    case ORDER_DESCRIPTORS:
+        return hand_over(page, NULL, 0);
     case ORDER_DESCRIBE:
         return describe(page);
     case ORDER_WAITING:

@@ -115,6 +115,7 @@ void handles_end_room(const struct rlimit *old);
 enum { HANDLES_OF_MEMORY = 2 };
 extern const char *const handles_of_memory[HANDLES_OF_MEMORY];
 long handles_send(int socket, const char *const *names, int count); /* two at most, opened for reading */
+long handles_send_wanted(int socket, const struct agent_page *page);
 long handles_copy_ranges(struct agent_page *page);
 
 /* saver_start.c (island) */
