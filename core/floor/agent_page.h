@@ -58,7 +58,7 @@ enum agent_order {
     ORDER_COPY,     /* connect to `socket`, receive a memfd, write the `ranges` into it one after the other */
     ORDER_TIMERS,   /* connect to `socket`, send own timers */
     ORDER_MAPS,     /* connect to `socket`, send own maps and smaps */
-    ORDER_DESCRIPTORS, /* connect to `socket`, send the `wanted` descriptors */
+    ORDER_DESCRIPTORS, /* connect to `socket`, send the descriptors `to_send` */
     ORDER_HANDLES,  /* no twin: become dumpable until ORDER_RESUME, connect to `socket`, send own mem and pagemap */
     ORDER_RESUME,   /* run on */
     ORDER_EXIT,     /* exit_group(EXIT_RUN_AGAIN): --stop */
@@ -222,8 +222,8 @@ struct agent_page {
     struct agent_range ranges[AGENT_MAX_RANGES];
     uint8_t lacking[AGENT_MAX_RANGES]; /* 1: no twin has that range, so guard pages in it cannot be seen there */
     struct agent_range hints[AGENT_MAX_RANGES];
-    uint32_t wanted_count;
-    int32_t wanted[AGENT_MAX_HANDLES]; /* numbers of descriptors */
+    uint32_t to_send_count;
+    int32_t to_send[AGENT_MAX_HANDLES]; /* numbers of descriptors */
 
     struct agent_thread threads[AGENT_MAX_THREADS];
 

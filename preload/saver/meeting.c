@@ -138,7 +138,7 @@ int meeting_fetch(struct saving *saving, const int *numbers, int count, int *ret
 {
     struct step *step = (struct step *)((char *)saving - offsetof(struct step, saving));
 
-    memcpy(step->page->wanted, numbers, (size_t)count * sizeof *numbers);
-    step->page->wanted_count = (uint32_t)count;
+    memcpy(step->page->to_send, numbers, (size_t)count * sizeof *numbers);
+    step->page->to_send_count = (uint32_t)count;
     return meeting_order(step, ORDER_DESCRIPTORS, ret_handles, count);
 }

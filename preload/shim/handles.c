@@ -89,7 +89,7 @@ long handles_send(int socket, const char *const *names, int count)
 
 long handles_send_wanted(int socket, const struct agent_page *page)
 {
-    return page->wanted_count > AGENT_MAX_HANDLES ? -EPROTO : send_descriptors(socket, page->wanted, page->wanted_count);
+    return page->to_send_count > AGENT_MAX_HANDLES ? -EPROTO : send_descriptors(socket, page->to_send, page->to_send_count);
 }
 
 static long receive_descriptor(int socket)
