@@ -37,14 +37,17 @@ awkward_lives() {
     go_on_three_lives "$1"
 }
 
+# bats test_tags=notice
 @test "locks, conditions, barriers and semaphores of many threads, over three lives" {
     three_lives sync "$GUESTS/sync" 1
 }
 
+# bats test_tags=notice
 @test "handlers within handlers, on another stack, left by longjmp" {
     awkward_lives handlers
 }
 
+# bats test_tags=notice
 @test "threads that come and go at full speed" {
     awkward_lives threads
 }
@@ -111,6 +114,7 @@ at_full_speed() {
     done
 }
 
+# bats test_tags=notice
 @test "fork, vfork, posix_spawn and system during checkpoints" {
     start_awkward children children 3
     at_full_speed children 69
@@ -217,6 +221,7 @@ has_image() {
     [ -e "$IMAGES/execer.0.ckpt" ] || is_gone "$PID"
 }
 
+# bats test_tags=notice
 @test "a program that execs more often than its interval has images all the same" {
     OPTIONS=(--checkpoint=0:01)
     start_guest execer "$GUESTS/execer" 20

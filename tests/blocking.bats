@@ -50,6 +50,7 @@ not_later() {
     not_later "$T/late" "$T/control"
 }
 
+# bats test_tags=notice
 @test "the same over three lives" {
     local life
     start control "$GUESTS/blocking" 6 "$T/control"

@@ -20,10 +20,12 @@ sort_lives() {
     says_ok "$1"
 }
 
+# bats test_tags=notice
 @test "files: flags, offsets, shared and separate descriptions" {
     sort_lives flags
 }
 
+# bats test_tags=notice
 @test "files: deleted, sparse, with several descriptions" {
     sort_lives unlinked
     grep -q 'bytes saved' <(stasis show "$IMAGE")
@@ -214,6 +216,7 @@ same_files() {
     diff -r "$T/copy" "$T/data"
 }
 
+# bats test_tags=notice
 @test "policy: --save-files brings back files that are missing, shorter or overwritten" {
     start_writer 64 --save-files
     rm "$T/data/append.log" "$T/data/records.bin"

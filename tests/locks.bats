@@ -3,6 +3,7 @@
 
 load helpers
 
+# bats test_tags=notice
 @test "locks come back: after a checkpoint, a restart, and another" {
     local times
     start_guest locks "$GUESTS/locks" 3

@@ -44,6 +44,7 @@ one_life() {
     generations mappings "$GUESTS/mappings" 1
 }
 
+# bats test_tags=notice
 @test "every sort of mapping, three generations (not PIE)" {
     generations mappings "$GUESTS/mappings-nopie" 1
 }
@@ -144,6 +145,7 @@ refused_as() {
 
 # ---- another kernel's vDSO ----
 
+# bats test_tags=notice
 @test "another vDSO: every entry leads to the new one, for threads that were inside of it; three generations" {
     WORDS=vdso generations clock "$GUESTS/wide" clock 1
     grep -qx jumps "$T/clock.out" || fail "the entries are: $(cat "$T/clock.out")"

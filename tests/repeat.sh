@@ -1,15 +1,19 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# The named set (two programs, hog, one failure of each sort: the tests tagged "set") again and again, beside a machine
-# that is kept busy by stress-ng. Ends with the counts; the status is 0 when nothing failed.
+# A named set of tests again and again, beside a machine that is kept busy by stress-ng. Ends with the counts; the status
+# is 0 when nothing failed. The sets are the tests with one tag:
 #
-#   tests/repeat.sh [TIMES]        default: 50
+#   set      two programs, hog, one failure of each sort
+#   notice   one of each sort of thing that a single process may hold or be doing, and java
+#
+#   tests/repeat.sh [TIMES [SET]]        default: 50 set
 
 set -uo pipefail
 # shellcheck source=SCRIPTDIR/prepare.sh
 . "$(dirname "$0")/prepare.sh"
 
 TIMES=${1:-50}
+SET=${2:-set}
 PASSED=0
 FAILED=0
 LOG=$(mktemp "${TMPDIR:-/tmp}/stasis-repeat.XXXXXX")
@@ -25,7 +29,7 @@ trap 'kill -TERM "$STRESS" 2>/dev/null; wait "$STRESS" 2>/dev/null; rm -f "$LOG"
 
 for ((i = 1; i <= TIMES; i++)); do
     begin=$EPOCHSECONDS
-    STASIS_BUILD=$BUILD bats --jobs 4 --formatter tap --print-output-on-failure --filter-tags set "$ROOT"/tests/*.bats >"$LOG" 2>&1
+    STASIS_BUILD=$BUILD bats --jobs 4 --formatter tap --print-output-on-failure --filter-tags "$SET" "$ROOT"/tests/*.bats >"$LOG" 2>&1
     ok=$(grep -c '^ok ' "$LOG")
     bad=$(grep -c '^not ok ' "$LOG")
     planned=$(awk -F'[.]+' '/^1\.\.[0-9]+$/ { print $2; exit }' "$LOG")
@@ -37,5 +41,5 @@ for ((i = 1; i <= TIMES; i++)); do
     if [ "$bad" != 0 ]; then grep -v '^ok ' "$LOG"; fi
 done
 
-printf 'repeated %d times beside stress-ng: %d passed, %d failed\n' "$TIMES" "$PASSED" "$FAILED"
+printf 'set %s, %d times beside stress-ng: %d passed, %d failed\n' "$SET" "$TIMES" "$PASSED" "$FAILED"
 [ "$FAILED" = 0 ]

@@ -41,6 +41,7 @@ survives() {
     says_ok "$name"
 }
 
+# bats test_tags=notice
 @test "POSIX timers of every clock and sort, with their ids, in three lives" {
     three_lives timers "$GUESTS/timers" posix
     three_lives timers-nopie "$GUESTS/timers-nopie" posix
@@ -74,6 +75,7 @@ survives() {
     says_ok late
 }
 
+# bats test_tags=notice
 @test "waiting signals of process and threads, queued ones in order, in three lives" {
     three_lives waiting "$GUESTS/waiting"
     three_lives waiting-nopie "$GUESTS/waiting-nopie"
@@ -83,11 +85,13 @@ survives() {
     survives waiting "$GUESTS/waiting"
 }
 
+# bats test_tags=notice
 @test "clocks of CPU time never run backwards, in three lives" {
     three_lives cputime "$GUESTS/cputime"
     three_lives cputime-nopie "$GUESTS/cputime-nopie"
 }
 
+# bats test_tags=notice
 @test "handlers with every flag, set in every way, one of them running on its stack, in three lives" {
     three_lives handlers "$GUESTS/handlers"
     three_lives handlers-nopie "$GUESTS/handlers-nopie"
