@@ -29,7 +29,7 @@ trap 'kill -TERM "$STRESS" 2>/dev/null; wait "$STRESS" 2>/dev/null; rm -f "$LOG"
 
 for ((i = 1; i <= TIMES; i++)); do
     begin=$EPOCHSECONDS
-    STASIS_BUILD=$BUILD bats --jobs 4 --formatter tap --print-output-on-failure --filter-tags "$SET" "$ROOT"/tests/*.bats >"$LOG" 2>&1
+    STASIS_BUILD=$BUILD bats --jobs 8 --formatter tap --print-output-on-failure --filter-tags "$SET" "$ROOT"/tests/*.bats >"$LOG" 2>&1
     ok=$(grep -c '^ok ' "$LOG")
     bad=$(grep -c '^not ok ' "$LOG")
     planned=$(awk -F'[.]+' '/^1\.\.[0-9]+$/ { print $2; exit }' "$LOG")
