@@ -149,17 +149,6 @@ static int become(void *context)
     return plan_jump(restoring);
 }
 
-static void own_offset(const char *clock, int64_t offset[2])
-{
-    char *text = proc_read(getpid(), "timens_offsets", NULL);
-    const char *line = text ? strstr(text, clock) : NULL;
-
-    offset[0] = offset[1] = 0;
-    if (line)
-        sscanf(line + strlen(clock), "%" SCNd64 " %" SCNd64, &offset[0], &offset[1]);
-    free(text);
-}
-
 /* What must be added to the host's clock for the program's to go on. */
 static void clock_offset(clockid_t clock, const char *name, const int64_t then[2], int64_t ret_offset[2])
 {
@@ -167,7 +156,7 @@ static void clock_offset(clockid_t clock, const char *name, const int64_t then[2
     int64_t own[2];
 
     clock_gettime(clock, &now);
-    own_offset(name, own);
+    proc_clock_offset(getpid(), name, own);
     ret_offset[0] = then[0] - (now.tv_sec - own[0]);
     ret_offset[1] = then[1] - (now.tv_nsec - own[1]);
     while (ret_offset[1] < 0)

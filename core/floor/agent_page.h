@@ -198,8 +198,6 @@ struct agent_page {
     char message[512];        /* to be written to descriptor 2 on VALUE_SAY */
 
     /* Answer to ORDER_DESCRIBE. */
-    uint64_t monotonic[2];    /* seconds, nanoseconds, as the program sees them */
-    uint64_t boottime[2];
     uint64_t brk;
     uint32_t dumpable;
     uint32_t no_new_privileges;

@@ -77,6 +77,10 @@ enum record_tag {
     TAG_PATH_DESCRIPTOR = 32,
     TAG_PROC_FILE = 33,
     TAG_LOCK = 34,
+    TAG_EVENTFD = 35,
+    TAG_TIMERFD = 36,
+    TAG_SIGNALFD = 37,
+    TAG_EPOLL = 38,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */
 };
 

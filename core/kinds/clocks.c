@@ -9,14 +9,23 @@ struct clocks_record {
     uint64_t boottime[2];
 };
 
+static void take(const struct saving *saving, clockid_t clock, uint64_t time[2])
+{
+    uint64_t now = (uint64_t)(clock_now(clock) + clock_ahead(saving, clock));
+
+    time[0] = now / 1000000000;
+    time[1] = now % 1000000000;
+}
+
+/* Of a moment behind all that is saved of timers and their signals: what is in the image as expired may not lie in the time to
+ * come. */
 static int clocks_save(struct saving *saving, const struct descriptor *none)
 {
-    struct clocks_record record = {
-        .monotonic = { saving->page->monotonic[0], saving->page->monotonic[1] },
-        .boottime = { saving->page->boottime[0], saving->page->boottime[1] },
-    };
+    struct clocks_record record;
 
     (void)none;
+    take(saving, CLOCK_MONOTONIC, record.monotonic);
+    take(saving, CLOCK_BOOTTIME, record.boottime);
     return save_record(saving, TAG_CLOCKS, &record, sizeof record);
 }
 

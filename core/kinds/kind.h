@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "../floor/agent_page.h"
 #include "../image/read.h"
@@ -157,6 +158,12 @@ int file_identity_take(const char *path, int with_hash, struct file_identity *re
 /* 1 when path (now) is as it was; else 0, and missing() has said why. */
 int file_identity_check(struct restoring *restoring, const char *path, const struct file_identity *identity);
 
+int64_t clock_now(clockid_t clock); /* nanoseconds, as we see it ourselves */
+/* How far a clock of the program's is ahead of ours: it may be in another time namespace. Nanoseconds. */
+int64_t clock_ahead(const struct saving *saving, clockid_t clock);
+/* Seconds and nanoseconds that are added to "monotonic" or "boottime" in the time namespace of a process. */
+void proc_clock_offset(int pid, const char *clock, int64_t ret_offset[2]);
+
 /* Every descriptor record starts so. */
 struct descriptor_record {
     int32_t number;
@@ -165,6 +172,9 @@ struct descriptor_record {
     int32_t same_as;      /* the descriptor whose open file description it shares; itself: its own */
     uint32_t written;     /* regular files: 1 when any descriptor of the program may write to it */
 };
+const struct descriptor *descriptor_numbered(const struct saving *saving, int number); /* or NULL */
+/* Its fdinfo, malloc'ed; NULL and errno. */
+char *descriptor_info(const struct descriptor *descriptor);
 void descriptor_describe(const struct descriptor *descriptor, struct descriptor_record *ret_record);
 /* Gives an open file the recorded number and close-on-exec flag, and closes fd. 0 or -errno. */
 int descriptor_place(const struct descriptor_record *record, int fd);
@@ -182,6 +192,9 @@ void descriptor_show(const struct descriptor_record *record, const char *what, F
  * for the same process. -errno. */
 int handle_of(const struct descriptor *descriptor);
 void handles_forget(struct saving *saving); /* before the program runs on: held longer, what it closes would stay open */
+
+/* standard_streams.c: the descriptor of ours that will stand for the program's descriptor `number`; -1: none. */
+int stream_for(const struct restoring *restoring, int number);
 
 /* proc_files.c: is a path in /proc or /sys, and of another process or thread than the program and its main one? */
 int path_is_virtual(const char *path);

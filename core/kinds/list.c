@@ -7,7 +7,8 @@
 
 extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, kind_signals, kind_timers, kind_waiting_signals, kind_devices,
     kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes,
-    kind_path_descriptors, kind_proc_files, kind_directories, kind_locks;
+    kind_path_descriptors, kind_proc_files, kind_directories, kind_locks, kind_eventfds, kind_timerfds, kind_signalfds,
+    kind_epolls;
 
 const struct kind *const kinds[] = {
     &kind_process,
@@ -23,6 +24,10 @@ const struct kind *const kinds[] = {
     &kind_pipes,
     &kind_directories,
     &kind_regular_files,
+    &kind_eventfds,
+    &kind_timerfds,
+    &kind_signalfds,
+    &kind_epolls, /* behind all that it may watch */
     &kind_locks, /* behind all that makes descriptors */
     &kind_working_directory,
     &kind_credentials,

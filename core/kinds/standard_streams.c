@@ -18,14 +18,6 @@ static int leads_out(const struct stat *status)
     return S_ISFIFO(status->st_mode) || S_ISSOCK(status->st_mode) || S_ISCHR(status->st_mode);
 }
 
-static const struct descriptor *standard(const struct saving *saving, int number)
-{
-    for (size_t i = 0; i < saving->descriptor_count && saving->descriptors[i].number <= number; i++)
-        if (saving->descriptors[i].number == number)
-            return &saving->descriptors[i];
-    return NULL;
-}
-
 /* Which of the three streams a descriptor is, or leads to like it; -1 for none. A pipe's two ends have one inode: the
  * access mode tells them apart. What can be written to a terminal is taken for output. */
 static int which_stream(const struct saving *saving, const struct descriptor *descriptor)
@@ -36,7 +28,7 @@ static int which_stream(const struct saving *saving, const struct descriptor *de
     if (descriptor->number <= 2)
         return descriptor->number;
     for (int i = 0; i < 3; i++) {
-        const struct descriptor *stream = standard(saving, order[i]);
+        const struct descriptor *stream = descriptor_numbered(saving, order[i]);
         if (stream && stream->status.st_dev == descriptor->status.st_dev &&
             stream->status.st_ino == descriptor->status.st_ino &&
             (S_ISCHR(stream->status.st_mode) || (stream->flags & O_ACCMODE) == (descriptor->flags & O_ACCMODE)))
@@ -72,6 +64,21 @@ static int streams_check(struct restoring *restoring, struct reader *reader)
         missing(restoring, "R-FILE-MISSING: %s of this command is closed, and --strict forbids /dev/null in its place",
                 stream_names[record.stream]);
     return 0;
+}
+
+int stream_for(const struct restoring *restoring, int number)
+{
+    struct record_header header;
+    struct reader reader;
+
+    for (size_t at = 0; image_next_record(restoring->image, &at, &header, &reader);) {
+        struct stream_record record;
+        if (header.tag == TAG_STANDARD_STREAM && header.process == restoring->index &&
+            !reader_take(&reader, &record, sizeof record) && record.descriptor.number == number && record.stream >= 0 &&
+            record.stream <= 2)
+            return restoring->streams[record.stream];
+    }
+    return -1;
 }
 
 /* A closed stream of the command leaves the program /dev/null: writing then fails nowhere it did not fail before. */

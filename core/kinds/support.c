@@ -201,6 +201,55 @@ int file_identity_check(struct restoring *restoring, const char *path, const str
     return 1;
 }
 
+void proc_clock_offset(int pid, const char *clock, int64_t offset[2])
+{
+    char *text = proc_read(pid, "timens_offsets", NULL);
+    const char *line = text ? strstr(text, clock) : NULL;
+
+    offset[0] = offset[1] = 0;
+    if (line)
+        sscanf(line + strlen(clock), "%" SCNd64 " %" SCNd64, &offset[0], &offset[1]);
+    free(text);
+}
+
+int64_t clock_now(clockid_t clock)
+{
+    struct timespec now;
+
+    clock_gettime(clock, &now);
+    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+int64_t clock_ahead(const struct saving *saving, clockid_t clock)
+{
+    const char *name = clock == CLOCK_MONOTONIC ? "monotonic" : clock == CLOCK_BOOTTIME ? "boottime" : NULL;
+    int64_t own[2], theirs[2];
+
+    if (!name)
+        return 0;
+    proc_clock_offset(getpid(), name, own);
+    proc_clock_offset(saving->pid, name, theirs);
+    return (theirs[0] - own[0]) * INT64_C(1000000000) + theirs[1] - own[1];
+}
+
+static int compare_number(const void *number, const void *descriptor)
+{
+    return *(const int *)number - ((const struct descriptor *)descriptor)->number;
+}
+
+const struct descriptor *descriptor_numbered(const struct saving *saving, int number)
+{
+    return bsearch(&number, saving->descriptors, saving->descriptor_count, sizeof *saving->descriptors, compare_number);
+}
+
+char *descriptor_info(const struct descriptor *descriptor)
+{
+    char name[32];
+
+    snprintf(name, sizeof name, "fdinfo/%d", descriptor->number);
+    return proc_read(descriptor->holder->view, name, NULL);
+}
+
 void descriptor_describe(const struct descriptor *descriptor, struct descriptor_record *record)
 {
     *record = (struct descriptor_record){ .number = descriptor->number, .flags = descriptor->flags,

@@ -78,8 +78,6 @@ static const char *refusal_name(const struct descriptor *descriptor)
         const char *start, *name;
     } names[] = {
         { "socket:", "R-SOCKET" },           { "pipe:", "R-PIPE" },
-        { "anon_inode:[eventpoll]", "R-EPOLL" }, { "anon_inode:[eventfd]", "R-EVENTFD" },
-        { "anon_inode:[timerfd]", "R-TIMERFD" }, { "anon_inode:[signalfd]", "R-SIGNALFD" },
         { "anon_inode:inotify", "R-INOTIFY" },   { "anon_inode:[io_uring]", "R-IO-URING" },
         { "anon_inode:[userfaultfd]", "R-USERFAULTFD" }, { "anon_inode:[pidfd]", "R-PIDFD" },
         { "/memfd:", "R-MEMFD" },
@@ -164,8 +162,8 @@ static int take_moment(struct step *step)
         (status = twin_copy(step)) || (status = describe_descriptors(step)))
         return status;
     fill_header(step);
-    if (!(status = save_kinds(step, 0)))
-        status = save_descriptors(step);
+    if (!(status = save_descriptors(step)))
+        status = save_kinds(step, 0); /* behind them, for the clocks */
     handles_forget(&step->saving);
     return status ? status : twin_leave(step);
 }

@@ -102,16 +102,9 @@ static void describe_memory(struct agent_page *page)
     page->no_exec_gain = value > 0 ? (uint32_t)value : 0;
 }
 
-static void note_clocks(struct agent_page *page)
-{
-    SYS_CALL(clock_gettime, CLOCK_MONOTONIC, page->monotonic, 0, 0, 0, 0);
-    SYS_CALL(clock_gettime, CLOCK_BOOTTIME, page->boottime, 0, 0, 0, 0);
-}
-
 static int describe(struct agent_page *page)
 {
     shim.stderr_held = (uint32_t)stop_has_stderr();
-    note_clocks(page);
     page->brk = (uint64_t)SYS_CALL(brk, 0, 0, 0, 0, 0, 0);
     describe_memory(page);
     timers_note(page); /* before the signals that wait: see timers_note_signal() */
@@ -157,7 +150,6 @@ static long collect_waiting(struct agent_page *page)
     handles_make_room(&old);
     result = page->waiting_tid == (uint32_t)sys_gettid() ? waiting_collect(page) : summon(page);
     handles_end_room(&old);
-    note_clocks(page); /* again: a timer's signal that is kept may not lie in the time to come */
     return result;
 }
 

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: MIT
+# Descriptors that stand for events: eventfd, timerfd, signalfd, epoll. The guest `events` looks at them at every tick.
+
+load helpers
+
+# lives NAME COMMAND...: two images while it runs; killed; back; another image; killed; back from that, to the end.
+lives() {
+    local name=$1
+    shift
+    rm -f "$T/ready.finish"
+    start_guest "$name" "$@"
+    again "$name"
+    again "$name"
+    for _ in 2 3; do
+        kill_hard "$PID" || fail "$name said: $(tail -n 9 "$T/$name.out")"
+        until_true 10 no_processes
+        restart_back "$name" "$IMAGE" || fail "$name said: $(tail -n 9 "$T/$name.out")"
+        again "$name"
+    done
+    : >"$T/ready.finish"
+    ends_well "$name" 200
+    says_ok "$name"
+}
+
+again() {
+    take "$PID" || fail "$1 said: $(tail -n 9 "$T/$1.out")"
+}
+
+@test "eventfd: counters, semaphores and flags, in three lives" {
+    lives eventfd "$GUESTS/events" eventfd
+}
+
+@test "eventfd: on kernels that do not tell what is a semaphore, too" {
+    VARIABLES=(STASIS_TEST_FAIL=eventfd-semaphore)
+    lives eventfd "$GUESTS/events" eventfd
+}
+
+@test "timerfd: every clock, what is left, and no expiration too many or too few, in three lives" {
+    lives timerfd "$GUESTS/events" timerfd
+}
+
+@test "signalfd: what waits and for what, in three lives, and nothing of ours in it" {
+    lives signalfd "$GUESTS/events" signalfd
+}
+
+@test "epoll: edges, once, in one another, under numbers of others, in three lives" {
+    lives epoll "$GUESTS/events" epoll
+}
+
+@test "epoll: a standard stream that cannot be waited for refuses the restart by name" {
+    mkfifo "$T/in"
+    own "$T/in"
+    exec 7<>"$T/in"
+    INPUT=$T/in start_guest stream "$GUESTS/events" stream
+    echo first >&7
+    take "$PID"
+    kill_hard "$PID"
+    until_true 10 no_processes
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    [[ "$stderr" == *R-EPOLL:* ]] || fail "another name: $stderr"
+    named "$stderr"
+    INPUT=$T/in restart_back stream "$IMAGE"
+    echo second >&7
+    : >"$T/ready.finish"
+    ends_well stream
+    says_ok stream
+    exec 7>&-
+}
+
+# refused_as NAME WHAT [ARGUMENT]: the checkpoint of `forbidden WHAT` is refused by that name, and the program runs on.
+refused_as() {
+    local name=$1
+    shift
+    rm -f "$T/end"
+    VARIABLES+=("GUEST_END=$T/end")
+    start_guest "$1" "$GUESTS/forbidden" "$@"
+    ! grep NONE "$T/$1.out" || skip "needs: a machine with $1"
+    refused "$PID" 69
+    [[ "$stderr" == *"$name:"* ]] || fail "another name: $stderr"
+    touch "$T/end"
+    ends_well "$1"
+    says_ok "$1"
+    [ -z "$(ls -A "$IMAGES")" ] || fail "an image of what was refused"
+}
+
+# For what only root may have: whoever runs the tests.
+as_root() {
+    needs_root "$1"
+    BECOME=()
+    USER_ID=0
+}
+
+@test "epoll: what no descriptor leads to any more is refused by name" {
+    refused_as R-EPOLL lost-registration
+}
+
+@test "timerfd: an alarm clock is refused by name" {
+    as_root "for alarm clocks"
+    refused_as R-TIMERFD alarm-timer
+}
+
+@test "timerfd: expirations that a kernel cannot give refuse the restart by name" {
+    VARIABLES=(STASIS_TEST_FAIL=timer-ticks)
+    start_guest timerfd "$GUESTS/events" timerfd
+    take "$PID"
+    kill_hard "$PID"
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    [[ "$stderr" == *R-TIMERFD:* ]] || fail "another name: $stderr"
+}
