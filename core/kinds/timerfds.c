@@ -33,31 +33,38 @@ static int timerfds_claim(const struct saving *saving, const struct descriptor *
     return text_equal(descriptor->target, "anon_inode:[timerfd]");
 }
 
+static int64_t nanoseconds(uint64_t seconds, uint64_t more)
+{
+    return seconds > INT64_MAX / NANOSECONDS - 1 ? INT64_MAX : (int64_t)(seconds * NANOSECONDS + more);
+}
+
 /* "key: (seconds, nanoseconds)" */
 static int64_t time_in(const char *info, const char *key)
 {
     const char *text = status_field(info, key);
-    uint64_t seconds, nanoseconds;
+    uint64_t seconds, more;
 
-    if (!text || sscanf(text, "(%" SCNu64 ", %" SCNu64, &seconds, &nanoseconds) != 2)
-        return -1;
-    return seconds > INT64_MAX / NANOSECONDS - 1 ? INT64_MAX : (int64_t)(seconds * NANOSECONDS + nanoseconds);
+    return text && sscanf(text, "(%" SCNu64 ", %" SCNu64, &seconds, &more) == 2 ? nanoseconds(seconds, more) : -1;
 }
 
-static int parse(const char *info, struct timerfd_record *record, int64_t *ret_left)
+static int parse(const struct descriptor *descriptor, struct timerfd_record *record, int64_t *ret_left)
 {
-    const char *clock = status_field(info, "clockid"), *ticks = status_field(info, "ticks");
-    const char *flags = status_field(info, "settime flags");
-    int64_t interval = time_in(info, "it_interval");
+    char *info = descriptor_info(descriptor);
+    const char *clock = info ? status_field(info, "clockid") : NULL, *ticks = info ? status_field(info, "ticks") : NULL;
+    const char *flags = info ? status_field(info, "settime flags") : NULL;
+    int error = clock && ticks && flags ? 0 : -EPROTO;
 
-    *ret_left = time_in(info, "it_value");
-    if (!clock || !ticks || !flags || interval < 0 || *ret_left < 0)
-        return -EPROTO;
-    record->clock = (int32_t)strtol(clock, NULL, 10);
-    record->ticks = strtoull(ticks, NULL, 10);
-    record->flags = (uint32_t)strtoul(flags, NULL, 8);
-    record->interval = (uint64_t)interval;
-    return 0;
+    if (!error) {
+        *ret_left = time_in(info, "it_value");
+        record->clock = (int32_t)strtol(clock, NULL, 10);
+        record->ticks = strtoull(ticks, NULL, 10);
+        record->flags = (uint32_t)strtoul(flags, NULL, 8);
+        record->interval = (uint64_t)time_in(info, "it_interval");
+        if (*ret_left < 0 || record->interval > INT64_MAX)
+            error = -EPROTO;
+    }
+    free(info);
+    return error;
 }
 
 /* The clock that a timer's `due` is of. */
@@ -66,48 +73,51 @@ static clockid_t clock_of(const struct timerfd_record *record)
     return record->flags & TFD_TIMER_ABSTIME ? record->clock : CLOCK_MONOTONIC;
 }
 
-/* What is left counts from the moment of the reading: again, when we were not let run between that and the clock. */
-static int look(const struct saving *saving, const struct descriptor *descriptor, struct timerfd_record *record)
+/* What is left, and when that is. It counts from the moment of the reading: again, when we were not let run between that and
+ * the clock. Asked so, a periodic timer that has expired counts on; until then it stands still, and fdinfo tells nothing. */
+static int measure(int handle, clockid_t clock, int64_t ahead, int64_t *ret_left, int64_t *ret_due)
 {
-    int64_t left = 0, before, now;
-    int error, tries = 0;
+    struct itimerspec stands;
+    int64_t before, now;
+    int tries = 0;
 
     do {
-        int64_t ahead = clock_ahead(saving, clock_of(record));
-        before = clock_now(clock_of(record)) + ahead;
-        char *info = descriptor_info(descriptor);
-        now = clock_now(clock_of(record)) + ahead;
-        error = info ? parse(info, record, &left) : -errno;
-        free(info);
-    } while (!error && (tries == 0 || now - before > QUICK) && ++tries < TRIES); /* the first time tells which clock */
-    record->due = !left ? 0 : left > INT64_MAX - now ? INT64_MAX : now + left;
-    return error;
+        before = clock_now(clock);
+        if (timerfd_gettime(handle, &stands))
+            return -errno;
+        now = clock_now(clock);
+    } while (now - before > QUICK && ++tries < TRIES);
+    *ret_left = nanoseconds((uint64_t)stands.it_value.tv_sec, (uint64_t)stands.it_value.tv_nsec);
+    *ret_due = !*ret_left ? 0 : *ret_left > INT64_MAX - now - ahead ? INT64_MAX : *ret_left + now + ahead;
+    return 0;
 }
 
-/* A periodic one that has expired stands still until it is looked at (timerfd_gettime), and tells what is left only then. One that
- * is neither set nor has expired may be about to: its interrupt comes a little behind its time. */
-static int look_closely(const struct saving *saving, const struct descriptor *descriptor, struct timerfd_record *record)
+/* The rest is told by fdinfo. Again, when the timer has expired in between; and when it seems to be neither set nor expired, for
+ * its interrupt comes a little behind its time. */
+static int look(const struct saving *saving, const struct descriptor *descriptor, struct timerfd_record *record)
 {
     const struct timespec a_little = { .tv_nsec = 200000 };
-    struct itimerspec stands;
-    int handle, error = look(saving, descriptor, record);
+    int handle = handle_of(descriptor), error = handle < 0 ? handle : 0, waited = 0;
+    int64_t left, left_then = 0;
 
-    if (!error && !record->due && !record->ticks) {
-        nanosleep(&a_little, NULL);
-        error = look(saving, descriptor, record);
+    for (int tries = 0; !error && tries < TRIES; tries++) {
+        if (!(error = parse(descriptor, record, &left)))
+            error = measure(handle, clock_of(record), clock_ahead(saving, clock_of(record)), &left, &record->due);
+        if (!error)
+            error = parse(descriptor, record, &left_then);
+        if (error || (!left == !left_then && (left || record->ticks || waited)))
+            break;
+        if (!left && !record->ticks)
+            nanosleep(&a_little, NULL);
+        waited = !left && !record->ticks;
     }
-    if (error || record->due || !record->ticks || !record->interval)
-        return error;
-    handle = handle_of(descriptor);
-    if (handle < 0 || timerfd_gettime(handle, &stands))
-        return handle < 0 ? handle : -errno;
-    return look(saving, descriptor, record);
+    return error;
 }
 
 static int timerfds_save(struct saving *saving, const struct descriptor *descriptor)
 {
     struct timerfd_record record = { 0 };
-    int error = look_closely(saving, descriptor, &record);
+    int error = look(saving, descriptor, &record);
 
     descriptor_describe(descriptor, &record.descriptor);
     if (!error && record.clock != CLOCK_REALTIME && record.clock != CLOCK_MONOTONIC && record.clock != CLOCK_BOOTTIME)

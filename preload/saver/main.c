@@ -91,18 +91,31 @@ static const char *refusal_name(const struct descriptor *descriptor)
     return S_ISCHR(descriptor->status.st_mode) ? "R-DEVICE" : "R-DESCRIPTOR";
 }
 
+/* Of the kind that claims it; NULL: none. */
+static const struct kind *kind_of(const struct saving *saving, const struct descriptor *descriptor)
+{
+    size_t i = 0;
+
+    while (kinds[i] && !(kinds[i]->claim && kinds[i]->claim(saving, descriptor)))
+        i++;
+    return kinds[i];
+}
+
+/* What nobody claims is refused before anything is looked into: it may be what cannot even be sent (handles.c). */
 static int save_descriptors(struct step *step)
 {
     struct saving *saving = &step->saving;
+    int error = 0;
 
+    for (size_t d = 0; !error && d < saving->descriptor_count; d++)
+        if (!kind_of(saving, &saving->descriptors[d]))
+            error = refuse(saving, refusal_name(&saving->descriptors[d]), "descriptor %d is %s", saving->descriptors[d].number,
+                           what_is(&saving->descriptors[d]));
+    if (error)
+        return fail_with(step, error, "descriptors");
     for (size_t d = 0; d < saving->descriptor_count; d++) {
         const struct descriptor *descriptor = &saving->descriptors[d];
-        size_t i = 0;
-        while (kinds[i] && !(kinds[i]->claim && kinds[i]->claim(saving, descriptor)))
-            i++;
-        int error = kinds[i] ? kinds[i]->save(saving, descriptor)
-                             : refuse(saving, refusal_name(descriptor), "descriptor %d is %s", descriptor->number,
-                                      what_is(descriptor));
+        error = kind_of(saving, descriptor)->save(saving, descriptor);
         if (error)
             return fail_with(step, error, what_is(descriptor));
     }
