@@ -269,7 +269,7 @@ has_used_more() {
     release
     while is_alive "$pid"; do
         kill -63 "$pid" 2>/dev/null || :
-        sleep 0.003
+        pause 0.003
     done
     ends_well execer
     says_ok execer
