@@ -139,10 +139,6 @@ static void do_operation(const struct last_operation *operation)
     case LAST_SEAL:
         must(sys_call6(SYS_MSEAL, (long)operation->to, (long)operation->length, 0, 0, 0, 0), "seal");
         return;
-    case LAST_DUPLICATE:
-        move(operation->from, 0, operation->length, operation->to, "map shared memory");
-        must(SYS_CALL(mprotect, operation->to, operation->length, operation->protection, 0, 0, 0), "protect");
-        break;
     default:
         map_fresh(operation);
     }

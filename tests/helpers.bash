@@ -161,7 +161,7 @@ restart_back() {
     hold
     restart "$1" "$2"
     until_true 30 is_back_or_gone
-    is_alive "$PID" || fail "the restart of $1 ended at once: $(cat "$T/$1.err")"
+    is_alive "$PID" || fail "the restart of $1 ended at once: $(tail -n 3 "$T/$1.out" "$T/$1.err")"
 }
 
 is_back_or_gone() {

@@ -81,6 +81,8 @@ enum record_tag {
     TAG_TIMERFD = 36,
     TAG_SIGNALFD = 37,
     TAG_EPOLL = 38,
+    TAG_SHARED_MEMORY = 44,
+    TAG_SHARED_DESCRIPTOR = 45,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */
 };
 

@@ -16,12 +16,14 @@ struct saved_content {
     struct saved_content *next;
     uint64_t device, inode;
     uint32_t number;
+    struct content_part *parts; /* NULL: it is stored; else what is to be stored when the program runs on */
+    size_t part_count;
 };
 
 /* One file on its way into the image. */
 struct gathering {
     struct saving *saving;
-    int fd;
+    struct content_part part;
     uint8_t *bytes;       /* BLOCK_BYTES: the pages of the next block */
     uint64_t pages;       /* that are in it */
     struct run_record runs[BLOCK_PAGES];
@@ -61,14 +63,14 @@ static void keep_page(struct gathering *gathering, const uint8_t *page, uint64_t
     gathering->pages++;
 }
 
-/* Zeros where the file ends. */
-static int read_chunk(int fd, uint8_t *to, uint64_t length, uint64_t offset)
+/* Zeros where the file ends, or, in memory, where what is mapped ends. */
+static int read_chunk(const struct content_part *part, uint8_t *to, uint64_t length, uint64_t offset)
 {
     for (uint64_t done = 0; done < length;) {
-        ssize_t got = pread(fd, to + done, length - done, (off_t)(offset + done));
-        if (got < 0 && errno != EINTR)
+        ssize_t got = pread(part->fd, to + done, length - done, (off_t)(offset - part->offset + part->at + done));
+        if (got < 0 && errno != EINTR && !(part->of_memory && errno == EIO))
             return -errno;
-        if (got == 0) {
+        if (got == 0 || (got < 0 && errno == EIO)) {
             memset(to + done, 0, length - done);
             return 0;
         }
@@ -92,7 +94,7 @@ static int gather(struct gathering *gathering, uint64_t at, uint64_t end)
         uint8_t *chunk = gathering->bytes + gathering->pages * PAGE_BYTES;
         uint64_t length = BLOCK_BYTES - gathering->pages * PAGE_BYTES;
         length = end - at < length ? end - at : length;
-        int error = is_late(gathering->saving) ? -ETIMEDOUT : read_chunk(gathering->fd, chunk, length, at);
+        int error = is_late(gathering->saving) ? -ETIMEDOUT : read_chunk(&gathering->part, chunk, length, at);
         for (uint64_t done = 0; !error && done < length; done += PAGE_BYTES)
             keep_page(gathering, chunk + done, at + done);
         if (!error && gathering->pages == BLOCK_PAGES)
@@ -109,28 +111,42 @@ static uint64_t round_up(uint64_t bytes)
     return (bytes + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
-/* All that is no hole; a file system that knows none says so (EINVAL), or shows one piece of data. */
-static int gather_all(struct gathering *gathering, uint64_t size)
+/* All of a part that is no hole; a file system that knows none says so (EINVAL), or shows one piece of data. */
+static int gather_part(struct gathering *gathering)
 {
+    const struct content_part *part = &gathering->part;
+    const uint64_t size = part->length;
     uint64_t at = 0, end = 0;
     int error = 0;
 
     while (!error && at < size) {
-        off_t data = lseek(gathering->fd, (off_t)at, SEEK_DATA);
-        if (data < 0 && errno == ENXIO)
+        off_t data = part->of_memory ? -1 : lseek(part->fd, (off_t)(part->at + at), SEEK_DATA);
+        if (data < 0 && !part->of_memory && errno == ENXIO)
             break;
-        off_t hole = data < 0 ? -1 : lseek(gathering->fd, data, SEEK_HOLE);
-        at = data < 0 ? at : (uint64_t)data / PAGE_BYTES * PAGE_BYTES;
+        off_t hole = data < 0 ? -1 : lseek(part->fd, data, SEEK_HOLE);
+        at = data < 0 ? at : ((uint64_t)data - part->at) / PAGE_BYTES * PAGE_BYTES;
         if (at < end)
             at = end; /* the page that two pieces share */
-        end = hole < 0 || (uint64_t)hole > size ? round_up(size) : round_up((uint64_t)hole);
-        error = gather(gathering, at, end);
+        end = hole < 0 || (uint64_t)hole - part->at > size ? round_up(size) : round_up((uint64_t)hole - part->at);
+        if (at < end)
+            error = gather(gathering, part->offset + at, part->offset + end);
         at = end;
+    }
+    return error;
+}
+
+static int gather_all(struct gathering *gathering, const struct content_part *parts, size_t count)
+{
+    int error = 0;
+
+    for (size_t i = 0; !error && i < count; i++) {
+        gathering->part = parts[i];
+        error = gather_part(gathering);
     }
     return error ? error : flush(gathering);
 }
 
-static int store(struct saving *saving, int fd, uint64_t size, uint32_t number)
+static int store(struct saving *saving, const struct content_part *parts, size_t count, uint32_t number)
 {
     struct gathering *gathering = calloc(1, sizeof *gathering);
     struct content_record content = { .number = number };
@@ -139,11 +155,10 @@ static int store(struct saving *saving, int fd, uint64_t size, uint32_t number)
     if (!gathering)
         return error;
     gathering->saving = saving;
-    gathering->fd = fd;
     gathering->bytes = aligned_alloc(PAGE_BYTES, BLOCK_BYTES);
     buffer_add(&gathering->payload, &content, sizeof content);
     if (gathering->bytes)
-        error = gather_all(gathering, size);
+        error = gather_all(gathering, parts, count);
     if (!error)
         error = image_write_record(saving->writer, TAG_FILES, RECORD_REQUIRED, saving->index, &gathering->payload);
     buffer_free(&gathering->payload);
@@ -152,25 +167,41 @@ static int store(struct saving *saving, int fd, uint64_t size, uint32_t number)
     return error;
 }
 
+/* The content of that file; *ret_is_new: it has not been there before. The processes of a step share the list. NULL: no memory. */
+static struct saved_content *content_of(struct saving *saving, uint64_t device, uint64_t inode, int *ret_is_new)
+{
+    struct saved_content *content = saving->first->contents;
+
+    *ret_is_new = 0;
+    while (content && (content->inode != inode || content->device != device))
+        content = content->next;
+    if (content)
+        return content;
+    content = calloc(1, sizeof *content);
+    if (!content)
+        return NULL;
+    *ret_is_new = 1;
+    *content = (struct saved_content){ saving->first->contents, device, inode, ++saving->writer->content_count, NULL, 0 };
+    return saving->first->contents = content;
+}
+
 static int store_once(struct saving *saving, int fd, const struct stat *status, uint32_t *ret_number)
 {
-    struct saved_content *content = saving->contents;
-    int error;
+    const struct content_part whole = { .fd = fd, .length = (uint64_t)status->st_size };
+    int is_new;
+    struct saved_content *content = content_of(saving, status->st_dev, status->st_ino, &is_new);
 
-    while (content && (content->inode != status->st_ino || content->device != status->st_dev))
-        content = content->next;
-    if (!content) {
-        content = calloc(1, sizeof *content);
-        if (!content)
-            return -ENOMEM;
-        *content = (struct saved_content){ saving->contents, status->st_dev, status->st_ino, ++saving->writer->content_count };
-        saving->contents = content;
-        error = store(saving, fd, (uint64_t)status->st_size, content->number);
-        if (error)
-            return error;
-    }
+    if (!content)
+        return -ENOMEM;
     *ret_number = content->number;
-    return 0;
+    return is_new ? store(saving, &whole, 1, content->number) : 0;
+}
+
+struct kept_file kept_file_of(const struct stat *status)
+{
+    return (struct kept_file){ .size = (uint64_t)status->st_size, .mode = status->st_mode & 07777,
+                               .mtime_seconds = status->st_mtim.tv_sec, .mtime_nanoseconds = status->st_mtim.tv_nsec,
+                               .user = status->st_uid, .group = status->st_gid };
 }
 
 int contents_save(struct saving *saving, const char *name, const struct stat *status, struct kept_file *kept)
@@ -178,11 +209,9 @@ int contents_save(struct saving *saving, const char *name, const struct stat *st
     char path[64];
     int fd, error;
 
-    *kept = (struct kept_file){ .size = (uint64_t)status->st_size, .mode = status->st_mode & 07777,
-                                .mtime_seconds = status->st_mtim.tv_sec, .mtime_nanoseconds = status->st_mtim.tv_nsec,
-                                .user = status->st_uid, .group = status->st_gid };
+    *kept = kept_file_of(status);
     snprintf(path, sizeof path, "/proc/%d/%s", saving->view, name);
-    fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    fd = open(*name == '/' ? name : path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -errno;
     error = store_once(saving, fd, status, &kept->content);
@@ -190,10 +219,42 @@ int contents_save(struct saving *saving, const char *name, const struct stat *st
     return error;
 }
 
+int contents_save_later(struct saving *saving, uint64_t device, uint64_t inode, const struct content_part *parts, size_t count,
+                        uint32_t *ret_number)
+{
+    int is_new;
+    struct saved_content *content = content_of(saving, device, inode, &is_new);
+
+    if (content && is_new) {
+        content->parts = calloc(count + 1, sizeof *parts);
+        content->part_count = content->parts ? count : 0;
+        memcpy(content->parts, parts, content->part_count * sizeof *parts);
+    }
+    if (!content || (is_new && !content->parts))
+        return -ENOMEM;
+    *ret_number = content->number;
+    return 0;
+}
+
+int contents_store(struct saving *saving)
+{
+    int error = 0;
+
+    for (struct saved_content *content = saving->first->contents; content && !error; content = content->next) {
+        if (!content->parts)
+            continue;
+        error = store(saving, content->parts, content->part_count, content->number);
+        free(content->parts);
+        content->parts = NULL;
+    }
+    return error;
+}
+
 void contents_forget(struct saving *saving)
 {
     for (struct saved_content *next; saving->contents; saving->contents = next) {
         next = saving->contents->next;
+        free(saving->contents->parts);
         free(saving->contents);
     }
 }
@@ -214,7 +275,8 @@ static int write_at(int fd, const uint8_t *bytes, uint64_t length, uint64_t offs
 /* One content on its way out of the image. */
 struct filling {
     const struct kept_file *kept;
-    int fd;               /* -1: it is only verified */
+    int fd;               /* -1: it is only verified, or goes to */
+    uint8_t *memory;      /* fresh memory, whole pages, NULL: none */
     int clear;            /* 1: there may be something where the content has a hole */
     uint64_t at;          /* what lies before is done */
 };
@@ -244,7 +306,9 @@ static int write_block(struct filling *filling, const struct image_block *block,
         if (run->address < filling->at || end > round_up(size))
             return -EBADMSG;
         error = clear_to(filling, run->address);
-        if (!error && filling->fd >= 0)
+        if (!error && filling->memory)
+            memcpy(filling->memory + run->address, bytes, length);
+        else if (!error && filling->fd >= 0)
             error = write_at(filling->fd, bytes, end > size ? size - run->address : length, run->address);
         filling->at = end;
         bytes += length;
@@ -277,6 +341,11 @@ static int fill(struct restoring *restoring, struct filling *filling)
 int contents_verify(struct restoring *restoring, const struct kept_file *kept)
 {
     return fill(restoring, &(struct filling){ .kept = kept, .fd = -1 });
+}
+
+int contents_fill(struct restoring *restoring, const struct kept_file *kept, void *memory)
+{
+    return fill(restoring, &(struct filling){ .kept = kept, .fd = -1, .memory = memory });
 }
 
 int contents_restore(struct restoring *restoring, const struct kept_file *kept, int fd)

@@ -69,7 +69,8 @@ struct saving {
     int pagemap;          /* and pagemap */
     int copies;           /* memfd with what a twin does not inherit, or -1 */
     int64_t deadline;     /* CLOCK_MONOTONIC nanoseconds; INT64_MAX: none */
-    struct saved_content *contents; /* contents.c's own */
+    struct saved_content *contents; /* contents.c's own, */
+    struct held_object *objects;    /* and shared_memory.c's: both of the first process for all */
     /* The saver's: copies of the program's descriptors, AGENT_MAX_HANDLES at most. 0 or -errno. */
     int (*fetch_handles)(struct saving *saving, const int *numbers, int count, int *ret_handles);
     struct handles handles; /* handles.c's own */
@@ -97,6 +98,7 @@ struct restoring {
     int streams[3];       /* the command's stdin, stdout, stderr, out of the way */
     int closed_streams;   /* bit N: the command's N was closed, and is /dev/null now */
     struct policy policy;
+    struct made_object *objects;    /* shared_memory.c's own */
     struct nameless_file *nameless; /* nameless_files.c's own */
     struct kept_tail *tails;  /* tails.c's own */
     int tails_are_kept;   /* regular_files.c's own */
@@ -113,6 +115,7 @@ struct kind {
     uint16_t tag;
     int late;             /* save after the program runs on, from the twin */
     int (*claim)(const struct saving *saving, const struct descriptor *descriptor); /* NULL: no kind of descriptor */
+    int (*hold)(struct saving *saving); /* program stopped, before descriptors: what is mapped and perhaps not open. As save */
     int (*save)(struct saving *saving, const struct descriptor *descriptor); /* -errno; -ENOTSUP when refused */
     int (*check)(struct restoring *restoring, struct reader *record); /* changes nothing; missing() says what is not there */
     int (*make)(struct restoring *restoring, struct reader *record);  /* what processes share, before they exist; see below */
@@ -185,6 +188,7 @@ int descriptor_is_at_target(const struct descriptor *descriptor);
 /* By path, or shared with a lower one. 0 or -errno. */
 int descriptor_open(const struct descriptor_record *record, const char *path);
 /* `what` is shown without control characters: it may be a path. */
+void show_text(const char *what, FILE *out);
 void descriptor_show(const struct descriptor_record *record, const char *what, FILE *out);
 
 /* handles.c: the saver's own handle on a descriptor of the program, for what cannot be opened through /proc. No right is needed for
@@ -212,12 +216,26 @@ struct kept_file {
     uint32_t content;     /* the number of the bytes, from 1: the same in all records of one file; 0: none are kept */
     uint32_t mode, user, group;
 };
-/* Saver: stores the bytes of /proc/<view>/<name>, once for each file, while the program is stopped. 0 or -errno: -EACCES
+struct kept_file kept_file_of(const struct stat *status); /* but for its content */
+/* Saver: stores the bytes of /proc/<view>/<name>, or of an absolute path, once for each file, while the program is stopped. 0 or -errno: -EACCES
  * when they may not be read, -ETIMEDOUT. */
 int contents_save(struct saving *saving, const char *name, const struct stat *status, struct kept_file *ret_kept);
+/* A stretch of a content: its bytes from `offset` on are those of `fd` from `at` on. Whole pages, but for the last length. */
+struct content_part {
+    int fd;
+    int of_memory;        /* 1: /proc/PID/mem, where what is not mapped gives EIO and counts as zeros */
+    uint64_t at, offset, length;
+};
+/* Gives the content of a file a number now, once for each; its bytes are taken from the parts (by rising offset) by
+ * contents_store(), when the program runs on. */
+int contents_save_later(struct saving *saving, uint64_t device, uint64_t inode, const struct content_part *parts, size_t count,
+                        uint32_t *ret_number);
+int contents_store(struct saving *saving);
 void contents_forget(struct saving *saving);
 /* Restorer: reads and verifies the bytes. -EBADMSG and image->reason, or -errno. */
 int contents_verify(struct restoring *restoring, const struct kept_file *kept);
+/* The same, into fresh memory with room for its whole pages. */
+int contents_fill(struct restoring *restoring, const struct kept_file *kept, void *memory);
 /* The same, and makes a file open for writing, empty or not, what it was: bytes, size, mode, times, and, as far as allowed, owner. */
 int contents_restore(struct restoring *restoring, const struct kept_file *kept, int fd);
 
@@ -245,8 +263,14 @@ int timers_list(struct saving *saving, const char *text, struct agent_timer *tim
 uint32_t timers_count(const struct reader *record);
 uint32_t waiting_count(const struct reader *record); /* waiting_signals.c */
 
+/* memory.c, saver's side: is the mapped file still the one at that path? Does any process of the step write to a file by mapping it? */
+int mapping_is_at_path(const struct mapping *mapping);
+int step_writes_by_mapping(const struct saving *saving, const struct stat *file);
+
+void objects_forget(struct saving *saving);
+
 /* memory.c, saver's side. During the pause: marks the mappings whose bytes a twin does not have or may see changing
- * (shared anonymous ones, those that `twin` lacks, those of the page's hints), gives them their copy_offset and puts them into
+ * (shared ones that can be had in no other way, those that `twin` lacks, those of the page's hints), gives them their copy_offset and puts them into
  * page->ranges. Refuses when there are more than fit. */
 int memory_mark_copies(struct saving *saving, const struct mappings *twin, struct agent_page *page);
 /* The pages that must be stored, for the saver's workers; to be freed. */

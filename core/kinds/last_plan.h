@@ -13,7 +13,6 @@ enum { LAST_VDSO_PARTS = 4, LAST_LIMITS = NOTE_LIMITS, LAST_AUXV_WORDS = 128, LA
 enum last_operation_kind {
     LAST_MAP = 1,    /* a fresh private anonymous mapping at `to` */
     LAST_MOVE,       /* mremap from `from` to `to` */
-    LAST_DUPLICATE,  /* a second mapping of shared memory: mremap with old size 0 */
     LAST_FILL,       /* copy `from` the staging area */
     LAST_DISCARD,    /* of the staging area, copied by now: its memory is given back */
     LAST_PROTECT,

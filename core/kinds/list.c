@@ -9,6 +9,7 @@ extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, k
     kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes,
     kind_path_descriptors, kind_proc_files, kind_directories, kind_locks, kind_eventfds, kind_timerfds, kind_signalfds,
     kind_epolls;
+extern const struct kind kind_shared_memory, kind_shared_descriptors;
 
 const struct kind *const kinds[] = {
     &kind_process,
@@ -23,6 +24,8 @@ const struct kind *const kinds[] = {
     &kind_standard_streams,
     &kind_pipes,
     &kind_directories,
+    &kind_shared_memory,
+    &kind_shared_descriptors,
     &kind_regular_files,
     &kind_eventfds,
     &kind_timerfds,

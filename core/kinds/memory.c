@@ -9,6 +9,7 @@
 
 #include "../floor/text.h"
 #include "memory_format.h"
+#include "shared_memory.h"
 #include "vdso.h"
 
 static int is_named(const struct mapping *mapping, const char *start)
@@ -29,18 +30,6 @@ int memory_is_foreign(const struct saving *saving, const struct mapping *mapping
            (mapping->shared && is_named(mapping, REGISTRY_ROOT)); /* a page that was deleted and made again */
 }
 
-/* Java writes its counters for jstat into a file that it maps, and never reads it; whichever Java starts next deletes the file
- * of a process that is gone. They come back as memory without a file. */
-static int is_java_counters(const struct mapping *mapping)
-{
-    return is_named(mapping, "/tmp/hsperfdata_");
-}
-
-static int is_shared_anonymous(const struct mapping *mapping)
-{
-    return mapping->shared && (is_named(mapping, "/dev/zero") || is_java_counters(mapping));
-}
-
 int memory_is_of_file(const struct mapping *mapping)
 {
     return mapping->inode && !is_named(mapping, "/dev/zero");
@@ -48,7 +37,7 @@ int memory_is_of_file(const struct mapping *mapping)
 
 /* Is the mapped file still the one at that path? Some file systems (btrfs, overlay) give maps another device number
  * than stat; then its bytes are stored, which is right as well, only larger. */
-static int file_is_there(const struct mapping *mapping)
+int mapping_is_at_path(const struct mapping *mapping)
 {
     struct stat status;
     return !is_named(mapping, "/dev/shm/") && !stat(mapping->name, &status) && S_ISREG(status.st_mode) && status.st_ino == mapping->inode &&
@@ -59,18 +48,39 @@ static int refuse_mapping(struct saving *saving, const struct mapping *mapping)
 {
     if (is_named(mapping, "/anon_hugepage") || is_named(mapping, "/hugepages"))
         return refuse(saving, "R-HUGETLB", "memory of huge pages at %#" PRIx64, mapping->start);
+    if (is_named(mapping, "/secretmem"))
+        return refuse(saving, "R-SECRET-MEMORY", "memory of memfd_secret is mapped at %#" PRIx64, mapping->start);
+    if (is_named(mapping, "/[aio]"))
+        return refuse(saving, "R-AIO", "a context of io_setup is mapped at %#" PRIx64, mapping->start);
     if (is_named(mapping, "/dev/") && !is_named(mapping, "/dev/zero") && !is_named(mapping, "/dev/shm/"))
         return refuse(saving, "R-DEVICE-MEMORY", "%s is mapped at %#" PRIx64, mapping->name, mapping->start);
-    if (!mapping->shared || is_shared_anonymous(mapping))
-        return 0;
-    if (is_named(mapping, "/SYSV"))
+    if (object_of_mapping(mapping) == OBJECT_SEGMENT)
         return refuse(saving, "R-SYSV-SHM", "a System V shared memory segment is attached at %#" PRIx64, mapping->start);
-    if (is_named(mapping, "/memfd:") || is_named(mapping, "/dev/shm/") || !file_is_there(mapping))
-        return refuse(saving, "R-SHARED-MEMORY", "%s is mapped shared at %#" PRIx64,
-                      *mapping->name ? mapping->name : "a device", mapping->start);
-    if (mapping->writable)
-        return refuse(saving, "R-SHARED-FILE", "%s is mapped shared and writable at %#" PRIx64, mapping->name,
+    if (is_named(mapping, "/memfd:") && !object_of_mapping(mapping))
+        return refuse(saving, "R-HUGETLB", "memory of huge pages at %#" PRIx64, mapping->start);
+    if (!mapping->shared || object_of_mapping(mapping))
+        return 0;
+    if (mapping_is_at_path(mapping))
+        return 0;
+    if (is_named(mapping, "/"))
+        return refuse(saving, "R-SHARED-FILE", "%s is mapped shared at %#" PRIx64 ", and is not what is at that path", mapping->name,
                       mapping->start);
+    return refuse(saving, "R-SHARED-MEMORY", "%s is mapped shared at %#" PRIx64, *mapping->name ? mapping->name : "a device",
+                  mapping->start);
+}
+
+static int writes_to(const struct mapping *mapping, const struct stat *file)
+{
+    return mapping->shared && mapping->writable && mapping->inode == file->st_ino &&
+           makedev((unsigned)(mapping->device >> 32), (unsigned)mapping->device) == file->st_dev;
+}
+
+int step_writes_by_mapping(const struct saving *saving, const struct stat *file)
+{
+    for (const struct saving *process = saving->first; process; process = process->next)
+        for (size_t i = 0; i < process->mappings.count; i++)
+            if (writes_to(&process->mappings.items[i], file))
+                return 1;
     return 0;
 }
 
@@ -110,7 +120,8 @@ int memory_mark_copies(struct saving *saving, const struct mappings *twin, struc
         if (saving->view == saving->pid)
             continue; /* no twin: the program itself is read, while it stands */
         int lacking = !mapping->shared && !twin_has(twin, mapping);
-        if (!lacking && !is_shared_anonymous(mapping) && !is_hinted(page, mapping))
+        int is_only_here = mapping->shared && object_of_mapping(mapping) && !object_has_source(saving, mapping);
+        if (!lacking && !is_only_here && !is_hinted(page, mapping))
             continue;
         if (page->range_count == AGENT_MAX_RANGES)
             return refuse(saving, "R-MANY-RANGES", "more than %d mappings that a fork does not copy", AGENT_MAX_RANGES);
@@ -146,6 +157,12 @@ static int is_executed(const struct saving *saving, const char *name)
     return 0;
 }
 
+static int is_written(const struct saving *saving, const struct mapping *mapping)
+{
+    struct stat status;
+    return !stat(mapping->name, &status) && step_writes_by_mapping(saving, &status);
+}
+
 /* It may be replaced by another while we look: it counts if it was there after its identity was taken. */
 static int identify(struct saving *saving, const struct mapping *mapping, struct file_list *files, int32_t *ret_number)
 {
@@ -153,12 +170,13 @@ static int identify(struct saving *saving, const struct mapping *mapping, struct
     int error;
 
     *ret_number = -1;
-    if (!file_is_there(mapping))
+    if (!mapping_is_at_path(mapping))
         return 0;
-    error = file_identity_take(mapping->name, is_executed(saving, mapping->name), &identity);
-    if (error && file_is_there(mapping))
+    identity = (struct file_identity){ .mtime_nanoseconds = FILE_IS_WRITTEN };
+    error = is_written(saving, mapping) ? 0 : file_identity_take(mapping->name, is_executed(saving, mapping->name), &identity);
+    if (error && mapping_is_at_path(mapping))
         return error;
-    if (error || !file_is_there(mapping))
+    if (error || !mapping_is_at_path(mapping))
         return 0;
     buffer_add(&files->bytes, &identity, sizeof identity);
     buffer_add_text(&files->bytes, mapping->name);
@@ -194,14 +212,15 @@ static int find_type(struct saving *saving, struct mapping *mapping, struct file
     mapping->type = MAPPING_ANONYMOUS;
     if (is_vdso_part(mapping))
         mapping->type = MAPPING_VDSO;
-    else if (is_shared_anonymous(mapping))
-        mapping->type = MAPPING_SHARED_ANONYMOUS;
-    else if (memory_is_of_file(mapping)) {
+    else if (object_of_mapping(mapping) && (mapping->shared || object_has_source(saving, mapping))) {
+        mapping->type = mapping->shared ? MAPPING_OBJECT : MAPPING_OBJECT_PRIVATE;
+        *ret_file = (int32_t)object_of_mapping(mapping);
+    } else if (memory_is_of_file(mapping)) {
         error = file_number(saving, mapping, files, ret_file);
         if (!error && *ret_file >= 0)
-            mapping->type = mapping->shared ? MAPPING_SHARED_FILE : MAPPING_FILE;
+            mapping->type = !mapping->shared ? MAPPING_FILE : is_written(saving, mapping) ? MAPPING_WRITTEN_FILE : MAPPING_SHARED_FILE;
         else if (!error && mapping->shared)
-            error = refuse(saving, "R-SHARED-MEMORY", "%s is mapped shared and was deleted meanwhile", mapping->name);
+            error = refuse(saving, "R-SHARED-FILE", "%s is mapped shared and was deleted meanwhile", mapping->name);
     }
     return error;
 }
@@ -397,6 +416,7 @@ const struct kind kind_memory = {
     .save = memory_save,
     .check = memory_check,
     .open = memory_open,
+    .wire = memory_wire,
     .last = memory_last,
     .show = memory_show,
 };

@@ -11,8 +11,10 @@ enum mapping_type {
     MAPPING_ANONYMOUS = 1,    /* private; also a private mapping of a file that is gone: all its bytes are stored */
     MAPPING_FILE,             /* private, of files[file]; changed pages are stored */
     MAPPING_SHARED_FILE,      /* not writable */
-    MAPPING_SHARED_ANONYMOUS, /* `object` tells which mappings are of the same memory */
-    MAPPING_VDSO,             /* the kernel's: vdso and its data */
+    MAPPING_VDSO = 5,         /* the kernel's: vdso and its data */
+    MAPPING_OBJECT,           /* of the object of memory that `object` and `file`, its sort, tell: shared_memory.h */
+    MAPPING_OBJECT_PRIVATE,   /* the same, private; changed pages are stored */
+    MAPPING_WRITTEN_FILE,     /* shared, of files[file], whose content regular_files.c gives back */
 };
 
 struct memory_record {
@@ -36,7 +38,7 @@ struct mapping_record {
     uint32_t type;
     uint32_t protection;  /* PROT_ */
     uint32_t flags;       /* enum mapping_flag */
-    int32_t file;         /* -1: none */
+    int32_t file;         /* -1: none; of an object, its sort */
 };
 static_assert(sizeof(struct mapping_record) == 48, "mapping record");
 
@@ -44,6 +46,8 @@ static_assert(sizeof(struct mapping_record) == 48, "mapping record");
 struct guard_record {
     uint64_t start, end;
 };
+
+enum { FILE_IS_WRITTEN = -1 }; /* as the modification time's nanoseconds of files[file]: whatever it is like now, regular_files.c knows */
 
 #define MAPPING_NAME_START "[anon:" /* maps has the name of PR_SET_VMA_ANON_NAME so, and a closing bracket */
 
@@ -57,6 +61,7 @@ int memory_guards(struct saving *saving, struct page_range **ret_ranges, size_t 
 /* memory_restore.c */
 int memory_check(struct restoring *restoring, struct reader *reader);
 int memory_open(struct restoring *restoring, struct reader *reader);
+int memory_wire(struct restoring *restoring, struct reader *reader);
 int memory_last(struct restoring *restoring, struct reader *reader);
 void memory_show(struct reader *reader, FILE *out);
 

@@ -154,12 +154,18 @@ static int scan(struct saving *saving, const struct mapping *mapping, enum quest
     return error;
 }
 
+/* Private, and what has not been changed in it comes from what is mapped. */
+static int is_changed_file(const struct mapping *mapping)
+{
+    return mapping->type == MAPPING_FILE || mapping->type == MAPPING_OBJECT_PRIVATE;
+}
+
 /* The copies are a sparse file: what was absent is a hole in it. A hole over a file's page is a page of zeros. */
 static int copied_ranges(const struct saving *saving, const struct mapping *mapping, struct ranges *ranges)
 {
     const off_t first = (off_t)mapping->copy_offset, end = first + (off_t)(mapping->end - mapping->start);
     struct page_range whole = { .start = mapping->start, .end = mapping->end, .copied = 1,
-                                .keep_zeros = mapping->type == MAPPING_FILE, .offset = mapping->copy_offset };
+                                .keep_zeros = is_changed_file(mapping), .offset = mapping->copy_offset };
     int error = 0;
 
     if (whole.keep_zeros)
@@ -183,14 +189,16 @@ static int mapping_ranges(struct saving *saving, const struct mapping *mapping, 
 {
     if (mapping->flags & MAPPING_DROPPABLE)
         return 0; /* the kernel may take it at any moment; and it holds keys that no two restarts may share */
+    if (mapping->type == MAPPING_OBJECT)
+        return 0; /* shared_memory.c stores it, once for all its mappings */
     if (mapping->copied)
         return copied_ranges(saving, mapping, ranges);
-    if (mapping->type == MAPPING_SHARED_ANONYMOUS || (mapping->type == MAPPING_ANONYMOUS && memory_is_of_file(mapping)))
+    if (mapping->type == MAPPING_ANONYMOUS && memory_is_of_file(mapping))
         return add_range(ranges, (struct page_range){ .start = mapping->start, .end = mapping->end, .may_end = 1,
                                                       .offset = mapping->start });
-    if (mapping->type != MAPPING_ANONYMOUS && mapping->type != MAPPING_FILE)
+    if (mapping->type != MAPPING_ANONYMOUS && !is_changed_file(mapping))
         return 0;
-    return scan(saving, mapping, mapping->type == MAPPING_FILE ? ASK_CHANGED : ASK_MEMORY, ranges);
+    return scan(saving, mapping, is_changed_file(mapping) ? ASK_CHANGED : ASK_MEMORY, ranges);
 }
 
 int memory_page_ranges(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count)

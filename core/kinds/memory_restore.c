@@ -35,14 +35,20 @@ static void parsed_free(struct parsed *parsed)
     free(parsed->guards);
 }
 
+static int is_of_object(const struct mapping_record *mapping)
+{
+    return mapping->type == MAPPING_OBJECT || mapping->type == MAPPING_OBJECT_PRIVATE;
+}
+
 static int mapping_is_sound(const struct mapping_record *mapping, uint64_t after, const struct parsed *parsed)
 {
-    int needs_file = mapping->type == MAPPING_FILE || mapping->type == MAPPING_SHARED_FILE;
+    int needs_file = mapping->type == MAPPING_FILE || mapping->type == MAPPING_SHARED_FILE || mapping->type == MAPPING_WRITTEN_FILE;
 
     return mapping->start >= after && mapping->start < mapping->end && mapping->end <= ADDRESS_END &&
            !((mapping->start | mapping->end | mapping->offset) % PAGE_BYTES) && mapping->type >= MAPPING_ANONYMOUS &&
-           mapping->type <= MAPPING_VDSO && (mapping->type != MAPPING_SHARED_ANONYMOUS || mapping->offset <= ADDRESS_END) &&
-           (needs_file ? mapping->file >= 0 && (uint32_t)mapping->file < parsed->record.file_count : mapping->file == -1);
+           mapping->type <= MAPPING_WRITTEN_FILE && (!is_of_object(mapping) || mapping->offset <= ADDRESS_END) &&
+           (needs_file ? mapping->file >= 0 && (uint32_t)mapping->file < parsed->record.file_count
+                       : mapping->file == -1 || is_of_object(mapping));
 }
 
 static int parse_mappings(struct reader *reader, struct parsed *parsed)
@@ -270,6 +276,8 @@ static void check_shared(struct restoring *restoring, const struct parsed *parse
 {
     for (uint32_t i = 0; i < parsed->record.mapping_count; i++) {
         const struct mapping_record *mapping = &parsed->mappings[i].record;
+        if (mapping->type == MAPPING_FILE && access(parsed->files[mapping->file], R_OK))
+            missing(restoring, "R-FILE-MISSING: %s: %s; put the file back", parsed->files[mapping->file], strerror(errno));
         if (mapping->type == MAPPING_SHARED_FILE && mapping->flags & MAPPING_MAY_WRITE &&
             access(parsed->files[mapping->file], W_OK)) {
             missing(restoring, "R-FILE-MISSING: %s is mapped, and the program might write to it then, but not now: %s",
@@ -285,7 +293,8 @@ int memory_check(struct restoring *restoring, struct reader *reader)
     int error = parse_here(restoring, reader, &parsed);
 
     for (uint32_t i = 0; !error && i < parsed.record.file_count; i++)
-        file_identity_check(restoring, parsed.files[i], &parsed.identities[i]);
+        if (parsed.identities[i].mtime_nanoseconds != FILE_IS_WRITTEN)
+            file_identity_check(restoring, parsed.files[i], &parsed.identities[i]);
     if (!error) {
         check_shared(restoring, &parsed);
         check_locked(restoring, &parsed);
@@ -359,9 +368,7 @@ static struct last_operation operation_for(const struct staged *staged, const st
         .name = (uint64_t)staged->name,
     };
 
-    if (record->type == MAPPING_SHARED_ANONYMOUS)
-        operation.kind = LAST_DUPLICATE;
-    else if (staging_holds(staged, staging))
+    if (staging_holds(staged, staging))
         operation.kind = LAST_MOVE;
     if (record->flags & MAPPING_GROWS_DOWN)
         operation.map_flags |= MAP_GROWSDOWN | MAP_STACK;
@@ -451,6 +458,13 @@ static int plan_vdso(struct last_plan *plan, const struct staging *staging)
     return error;
 }
 
+/* Only now those files are what they were. */
+int memory_wire(struct restoring *restoring, struct reader *reader)
+{
+    (void)reader;
+    return staging_map_written(restoring->staging);
+}
+
 int memory_last(struct restoring *restoring, struct reader *reader)
 {
     struct staging *staging = restoring->staging;
@@ -470,16 +484,17 @@ int memory_last(struct restoring *restoring, struct reader *reader)
 
 void memory_show(struct reader *reader, FILE *out)
 {
-    static const char *const types[] = { "?", "memory", "private file", "shared file", "shared memory", "vdso" };
+    static const char *const types[] = { "?", "memory", "private file", "shared file", "?", "vdso", "shared memory", "private copy of shared memory", "written file" };
     struct parsed parsed;
 
     if (!parse(reader, &parsed))
         for (uint32_t i = 0; i < parsed.record.mapping_count; i++) {
             const struct mapping_record *mapping = &parsed.mappings[i].record;
+            int is_of_file = mapping->file >= 0 && !is_of_object(mapping);
             fprintf(out, "  %" PRIx64 "-%" PRIx64 " %c%c%c %s%s%s\n", mapping->start, mapping->end,
                     mapping->protection & PROT_READ ? 'r' : '-', mapping->protection & PROT_WRITE ? 'w' : '-',
-                    mapping->protection & PROT_EXEC ? 'x' : '-', types[mapping->type], mapping->file >= 0 ? " " : "",
-                    mapping->file >= 0 ? parsed.files[mapping->file] : "");
+                    mapping->protection & PROT_EXEC ? 'x' : '-', types[mapping->type], is_of_file ? " " : "",
+                    is_of_file ? parsed.files[mapping->file] : "");
         }
     parsed_free(&parsed);
 }

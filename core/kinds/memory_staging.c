@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "memory_staging.h"
+#include "shared_memory.h"
 
 #define HOLES_START  UINT64_C(0x10000000000)
 #define HUGE_BYTES   UINT64_C(0x200000)       /* mremap moves whole page tables when both ends lie alike in them */
@@ -102,6 +103,12 @@ struct staged *staging_find(struct staging *staging, uint64_t address)
     return low < staging->count && staging->items[low].record.start <= address ? &staging->items[low] : NULL;
 }
 
+/* Mapped with its protection, and filled by others. */
+static int is_shared(const struct mapping_record *record)
+{
+    return record->type == MAPPING_SHARED_FILE || record->type == MAPPING_OBJECT || record->type == MAPPING_WRITTEN_FILE;
+}
+
 /* Calls `seen` for every run of pages of this process; `staged` holds all of them. */
 static int for_runs(struct restoring *restoring, void (*seen)(struct staging *, struct staged *, const struct run_record *))
 {
@@ -159,27 +166,6 @@ static int find_pieces(struct restoring *restoring)
     return error;
 }
 
-/* Mappings of one shared object are parts of one staged mapping: that of the first gets room for all. */
-static uint64_t object_length(const struct staging *staging, uint64_t object)
-{
-    uint64_t length = 0;
-    for (uint32_t i = 0; i < staging->count; i++) {
-        const struct mapping_record *record = &staging->items[i].record;
-        uint64_t end = record->offset + (record->end - record->start);
-        if (record->type == MAPPING_SHARED_ANONYMOUS && record->object == object && end > length)
-            length = end;
-    }
-    return length;
-}
-
-static struct staged *first_of_object(struct staging *staging, uint64_t object)
-{
-    for (uint32_t i = 0; i < staging->count; i++)
-        if (staging->items[i].record.type == MAPPING_SHARED_ANONYMOUS && staging->items[i].record.object == object)
-            return &staging->items[i];
-    return NULL;
-}
-
 int staging_holds(const struct staged *staged, const struct staging *staging)
 {
     switch (staged->record.type) {
@@ -203,19 +189,8 @@ static uint64_t lay_out(struct staging *staging, uint64_t base)
         uint64_t length = record->end - record->start;
         if (!staging_holds(staged, staging))
             continue;
-        if (record->type == MAPPING_SHARED_ANONYMOUS) {
-            struct staged *first = first_of_object(staging, record->object);
-            if (first != staged) {
-                staged->at = first->at - first->record.offset + record->offset;
-                continue;
-            }
-            length = object_length(staging, record->object);
-            at = (at + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
-            staged->at = at + record->offset;
-        } else {
-            at += (record->start - at) & (HUGE_BYTES - 1);
-            staged->at = at;
-        }
+        at += (record->start - at) & (HUGE_BYTES - 1);
+        staged->at = at;
         if (length > ADDRESS_END - at)
             return ADDRESS_END; /* memory_hole() then finds none */
         at += length;
@@ -236,7 +211,7 @@ static int map_at(uint64_t at, uint64_t length, int flags, int fd, uint64_t offs
 static int map_file(const struct staging *staging, const struct staged *staged)
 {
     const struct mapping_record *record = &staged->record;
-    int shared = record->type == MAPPING_SHARED_FILE, error;
+    int shared = record->type != MAPPING_FILE, error;
     int fd = open(staging->files[record->file],
                   (shared && record->flags & MAPPING_MAY_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC);
 
@@ -259,6 +234,19 @@ static int map_anonymous(const struct staged *staged)
     return map_at(staged->at, record->end - record->start, flags, -1, 0, PROT_READ | PROT_WRITE);
 }
 
+static int map_object(const struct staging *staging, const struct staged *staged)
+{
+    const struct mapping_record *record = &staged->record;
+    const struct made_object *object = object_find(staging->restoring, (enum object_sort)record->file, record->object);
+
+    if (!object || (record->type == MAPPING_OBJECT_PRIVATE && object->fd < 0))
+        return -EBADMSG;
+    if (record->type == MAPPING_OBJECT_PRIVATE)
+        return map_at(staged->at, record->end - record->start, MAP_PRIVATE, object->fd, record->offset, PROT_READ | PROT_WRITE);
+    return object_map(object, staged->at, record->end - record->start, record->offset, (int)record->protection,
+                      record->flags & MAPPING_MAY_WRITE);
+}
+
 static int map_staged(struct staging *staging, struct staged *staged)
 {
     const struct mapping_record *record = &staged->record;
@@ -267,11 +255,11 @@ static int map_staged(struct staging *staging, struct staged *staged)
     case MAPPING_FILE:
     case MAPPING_SHARED_FILE:
         return map_file(staging, staged);
-    case MAPPING_SHARED_ANONYMOUS:
-        return first_of_object(staging, record->object) != staged
-                   ? 0
-                   : map_at(staged->at - record->offset, object_length(staging, record->object),
-                            MAP_SHARED | MAP_ANONYMOUS, -1, 0, PROT_READ | PROT_WRITE);
+    case MAPPING_WRITTEN_FILE:
+        return map_at(staged->at, record->end - record->start, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, PROT_NONE);
+    case MAPPING_OBJECT:
+    case MAPPING_OBJECT_PRIVATE:
+        return map_object(staging, staged);
     default:
         return map_anonymous(staged);
     }
@@ -341,6 +329,22 @@ static int stage_all(struct restoring *restoring, struct staging *staging)
     return error ? error : map_names(staging, base + length - names, names);
 }
 
+int staging_map_written(struct staging *staging)
+{
+    int error = 0;
+
+    for (uint32_t i = 0; !error && i < staging->count; i++) {
+        const struct staged *staged = &staging->items[i];
+        uint64_t length = staged->record.end - staged->record.start;
+        if (staged->record.type != MAPPING_WRITTEN_FILE)
+            continue;
+        error = munmap((void *)staged->at, length) ? -errno : map_file(staging, staged);
+        if (!error)
+            advise(staged->at, length, staged->record.flags);
+    }
+    return error;
+}
+
 int staging_make(struct restoring *restoring)
 {
     int error = find_pieces(restoring);
@@ -361,7 +365,7 @@ static void *place(void *context, uint64_t address, uint64_t pages)
     (void)pages; /* for_runs has seen that the run ends within */
     if (staged && staged->scattered)
         return place_piece(context, address);
-    if (!staged || !staged->at || staged->record.type == MAPPING_SHARED_FILE)
+    if (!staged || !staged->at || is_shared(&staged->record))
         return NULL;
     return (void *)(staged->at + (address - staged->record.start));
 }
@@ -394,7 +398,7 @@ static int protect(struct staging *staging)
     for (uint32_t i = 0; i < staging->count; i++) {
         const struct staged *staged = &staging->items[i];
         const struct mapping_record *record = &staged->record;
-        if (!staging_holds(staged, staging) || record->type == MAPPING_SHARED_FILE || record->type == MAPPING_SHARED_ANONYMOUS)
+        if (!staging_holds(staged, staging) || is_shared(record))
             continue;
         if (record->protection != (PROT_READ | PROT_WRITE) &&
             mprotect((void *)staged->at, record->end - record->start, (int)record->protection))

@@ -44,6 +44,7 @@ struct staging {
 struct staged *staging_find(struct staging *staging, uint64_t address);
 int staging_holds(const struct staged *staged, const struct staging *staging); /* 1: is filled beside its place as a whole */
 int staging_make(struct restoring *restoring); /* counts the image's pages, lays all out, maps it. 0 or -errno */
+int staging_map_written(struct staging *staging); /* MAPPING_WRITTEN_FILE, whose places were only held. 0 or -errno */
 int staging_own_mappings(struct mappings *ret_mappings, int with_flags);
 
 /* memory_restore.c */

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "../floor/text.h"
-#include "kind.h"
+#include "shared_memory.h"
 
 struct file_record {
     struct descriptor_record descriptor;
@@ -20,16 +20,19 @@ struct file_record {
     struct kept_file kept;
     uint64_t inode;
     uint32_t nameless;    /* 1: `kept` is all there is of it */
-    uint32_t reserved;
+    uint32_t mapped;      /* 1: it is also written to by a mapping, of which its modification time tells nothing */
     /* then: the path as a text; of a nameless file, where it was */
 };
+
+enum { ONLY_MAPPED = -1 };   /* in place of a descriptor's number */
 
 #define DELETED " (deleted)" /* behind the target in /proc/PID/fd: proc(5) */
 
 static int files_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
     (void)saving;
-    return S_ISREG(descriptor->status.st_mode) && descriptor->target[0] == '/' && !text_starts(descriptor->target, "/memfd:");
+    return S_ISREG(descriptor->status.st_mode) && descriptor->target[0] == '/' && !text_starts(descriptor->target, "/memfd:") &&
+           !text_starts(descriptor->target, "/secretmem");
 }
 
 static int may_write(int flags)
@@ -37,7 +40,7 @@ static int may_write(int flags)
     return (flags & O_ACCMODE) != O_RDONLY;
 }
 
-/* Through this descriptor or any other of the program's. */
+/* Through this descriptor, any other of the program's, or a mapping. */
 static int is_written_by(const struct saving *saving, const struct stat *file)
 {
     for (size_t i = 0; i < saving->descriptor_count; i++) {
@@ -45,7 +48,12 @@ static int is_written_by(const struct saving *saving, const struct stat *file)
         if (may_write(other->flags) && other->status.st_ino == file->st_ino && other->status.st_dev == file->st_dev)
             return 1;
     }
-    return 0;
+    return step_writes_by_mapping(saving, file);
+}
+
+static int is_written_mapping(const struct mapping *mapping)
+{
+    return mapping->shared && mapping->writable && !object_of_mapping(mapping) && mapping_is_at_path(mapping);
 }
 
 static int is_same_file(const char *path, const struct stat *file)
@@ -125,10 +133,9 @@ static int keep_content(struct saving *saving, const struct descriptor *descript
     int error;
 
     snprintf(name, sizeof name, "fd/%d", descriptor->number);
-    error = contents_save(saving, name, &descriptor->status, kept);
+    error = contents_save(saving, descriptor->number == ONLY_MAPPED ? descriptor->target : name, &descriptor->status, kept);
     return error == -EACCES || error == -EPERM || error == -EINVAL || error == -ENXIO
-               ? refuse(saving, "R-UNREADABLE-FILE", "descriptor %d: %s cannot be read to save its content", descriptor->number,
-                        descriptor->target)
+               ? refuse(saving, "R-UNREADABLE-FILE", "%s cannot be read to save its content", descriptor->target)
                : error;
 }
 
@@ -143,7 +150,7 @@ static int files_save(struct saving *saving, const struct descriptor *descriptor
     char *path;
 
     if (text_starts(descriptor->target, "/dev/shm/"))
-        return refuse(saving, "R-SHARED-MEMORY", "descriptor %d: %s is POSIX shared memory", descriptor->number,
+        return refuse(saving, "R-SHARED-MEMORY", "descriptor %d: %s lies on a file system of its own below /dev/shm", descriptor->number,
                       descriptor->target);
     path = find_path(saving, descriptor, &nameless);
     if (!path)
@@ -152,7 +159,8 @@ static int files_save(struct saving *saving, const struct descriptor *descriptor
     descriptor_describe(descriptor, &record.descriptor);
     record.descriptor.written = (uint32_t)is_written_by(saving, &descriptor->status);
     record.nameless = (uint32_t)nameless;
-    if (nameless || (saving->page->save_files && record.descriptor.written))
+    record.mapped = (uint32_t)step_writes_by_mapping(saving, &descriptor->status);
+    if (nameless || record.mapped || (saving->page->save_files && record.descriptor.written))
         error = keep_content(saving, descriptor, &record.kept);
     buffer_add(&payload, &record, sizeof record);
     buffer_add_text(&payload, path);
@@ -160,6 +168,43 @@ static int files_save(struct saving *saving, const struct descriptor *descriptor
         error = image_write_record(saving->writer, TAG_REGULAR_FILE, RECORD_REQUIRED, saving->index, &payload);
     buffer_free(&payload);
     free(path);
+    return error;
+}
+
+struct file_number {
+    dev_t device;
+    ino_t inode;
+};
+
+static int is_of_file(const struct descriptor *descriptor, const void *wanted)
+{
+    const struct file_number *file = wanted;
+    return descriptor->status.st_ino == file->inode && descriptor->status.st_dev == file->device && !(descriptor->flags & O_PATH);
+}
+
+/* A file that is mapped shared and writable, and not open any more: what is written to memory must be in it again. */
+static int hold_mapped(struct saving *saving, const struct mapping *mapping, size_t index)
+{
+    struct descriptor descriptor = { .holder = saving, .number = ONLY_MAPPED, .same_as = ONLY_MAPPED, .flags = O_RDWR,
+                                     .target = mapping->name };
+
+    if (stat(mapping->name, &descriptor.status) ||
+        step_find(saving, is_of_file, &(struct file_number){ descriptor.status.st_dev, descriptor.status.st_ino }))
+        return 0;
+    for (size_t i = 0; i < index; i++)
+        if (is_written_mapping(&saving->mappings.items[i]) && saving->mappings.items[i].inode == mapping->inode &&
+            saving->mappings.items[i].device == mapping->device)
+            return 0;
+    return files_save(saving, &descriptor);
+}
+
+static int files_hold(struct saving *saving)
+{
+    int error = 0;
+
+    for (size_t i = 0; !error && i < saving->mappings.count; i++)
+        if (is_written_mapping(&saving->mappings.items[i]))
+            error = hold_mapped(saving, &saving->mappings.items[i], i);
     return error;
 }
 
@@ -294,7 +339,7 @@ static int files_open(struct restoring *restoring, struct reader *reader)
         error = open_nameless(restoring, &record, path);
     else if (record.kept.content && record.descriptor.same_as == record.descriptor.number)
         error = contents_verify(restoring, &record.kept);
-    if (!error && !record.nameless && !is_absent(&record, path)) {
+    if (!error && !record.nameless && record.descriptor.number != ONLY_MAPPED && !is_absent(&record, path)) {
         record.descriptor.flags &= ~O_TMPFILE; /* it has got a name meanwhile */
         error = descriptor_open(&record.descriptor, path);
     }
@@ -330,7 +375,7 @@ static int put_back(struct restoring *restoring, const struct file_record *recor
     struct stat status;
     int fd, error = 0;
 
-    if (!stat(path, &status) && is_untouched(record, &status))
+    if (!record->mapped && !stat(path, &status) && is_untouched(record, &status))
         return 0;
     fd = open(path, O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0600);
     if (fd < 0)
@@ -361,6 +406,11 @@ static int files_wire(struct restoring *restoring, struct reader *reader)
     if (!error && !restoring->tails_are_kept)
         error = keep_all_tails(restoring);
     restoring->tails_are_kept = 1;
+    if (!error && record.descriptor.number == ONLY_MAPPED) {
+        error = put_back(restoring, &record, path);
+        free(path);
+        return error;
+    }
     if (!error && record.kept.content && !record.nameless) {
         int absent = is_absent(&record, path) || fcntl(record.descriptor.number, F_GETFD) < 0;
         error = put_back(restoring, &record, path);
@@ -398,6 +448,7 @@ const struct kind kind_regular_files = {
     .name = "regular file",
     .tag = TAG_REGULAR_FILE,
     .claim = files_claim,
+    .hold = files_hold,
     .save = files_save,
     .check = files_check,
     .open = files_open,

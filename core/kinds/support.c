@@ -295,13 +295,18 @@ int descriptor_open(const struct descriptor_record *record, const char *path)
     return fd < 0 ? -errno : descriptor_place(record, fd);
 }
 
+void show_text(const char *what, FILE *out)
+{
+    for (; *what; what++)
+        fputc((unsigned char)*what < ' ' || *what == 0x7f ? '?' : *what, out);
+}
+
 void descriptor_show(const struct descriptor_record *record, const char *what, FILE *out)
 {
     static const char *const modes[] = { "read", "write", "read-write", "path" };
 
     fprintf(out, "  %d: ", record->number);
-    for (; *what; what++)
-        fputc((unsigned char)*what < ' ' || *what == 0x7f ? '?' : *what, out);
+    show_text(what, out);
     fprintf(out, ", %s%s", modes[record->flags & O_ACCMODE], record->flags & O_APPEND ? ", append" : "");
     if (record->same_as != record->number)
         fprintf(out, ", shared with %d", record->same_as);

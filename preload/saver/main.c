@@ -56,9 +56,12 @@ static int save_kinds(struct step *step, int late)
     struct saving *saving = &step->saving;
 
     for (size_t i = 0; kinds[i]; i++) {
+        int error = kinds[i]->hold && !late ? kinds[i]->hold(saving) : 0;
+        if (error)
+            return fail_with(step, error, kinds[i]->name);
         if (kinds[i]->claim || !kinds[i]->save || kinds[i]->late != late)
             continue;
-        int error = kinds[i]->save(saving, NULL);
+        error = kinds[i]->save(saving, NULL);
         if (error == -EAGAIN)
             return error;
         if (error)
@@ -80,7 +83,7 @@ static const char *refusal_name(const struct descriptor *descriptor)
         { "socket:", "R-SOCKET" },           { "pipe:", "R-PIPE" },
         { "anon_inode:inotify", "R-INOTIFY" },   { "anon_inode:[io_uring]", "R-IO-URING" },
         { "anon_inode:[userfaultfd]", "R-USERFAULTFD" }, { "anon_inode:[pidfd]", "R-PIDFD" },
-        { "/memfd:", "R-MEMFD" },
+        { "/memfd:", "R-HUGETLB" }, { "/secretmem", "R-SECRET-MEMORY" },
     };
 
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
@@ -171,8 +174,8 @@ static int take_moment(struct step *step)
     int status;
 
     if ((status = members_check_children(step)) || (status = stop_process(step)) ||
-        (status = members_check_children(step)) || (status = signals_collect(step)) || (status = twin_take(step)) || (status = describe_mappings(step)) ||
-        (status = twin_copy(step)) || (status = describe_descriptors(step)))
+        (status = members_check_children(step)) || (status = signals_collect(step)) || (status = twin_take(step)) ||
+        (status = describe_descriptors(step)) || (status = describe_mappings(step)) || (status = twin_copy(step)))
         return status;
     fill_header(step);
     if (!(status = save_descriptors(step)))
@@ -193,7 +196,9 @@ static int write_image(struct step *step, const char *name, char *ret_path)
     status = save_kinds(step, 1);
     if (status)
         return status;
-    error = pages_save(saving, step->request->deadline);
+    error = contents_store(saving);
+    if (!error)
+        error = pages_save(saving, step->request->deadline);
     if (!error)
         error = image_write_end(saving->writer);
     if (!error && !stop_still_holds(step))

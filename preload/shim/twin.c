@@ -37,6 +37,7 @@ static __attribute__((noreturn)) void twin_run(struct agent_page *page)
     char byte;
     long socket;
 
+    sys_prctl(PR_SET_NAME, (uint64_t)TWIN_NAME, 0, 0, 0);
     sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     sys_prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
     __atomic_store_n(&page->twin_answer, 1, __ATOMIC_SEQ_CST);

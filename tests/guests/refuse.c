@@ -4,6 +4,7 @@
 #include "guest.h"
 
 #include <arpa/inet.h>
+#include <linux/aio_abi.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
@@ -178,6 +179,29 @@ static int open_memfd(void)
 {
     one = memfd_create("guest", 0);
     return one >= 0 && write(one, "abcdef", 6) == 6;
+}
+
+static int open_secret(void)
+{
+    one = (int)syscall(447 /* memfd_secret */, 0);
+    if (one < 0 || ftruncate(one, GUEST_PAGE))
+        return 0;
+    memory = mmap(NULL, GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, one, 0);
+    return memory != MAP_FAILED && strcpy(memory, "abcdef") == memory;
+}
+
+static aio_context_t context;
+
+static int open_aio(void)
+{
+    return !syscall(SYS_io_setup, 4, &context);
+}
+
+static int aio_answers(void)
+{
+    struct timespec none = { 0, 0 };
+
+    return !syscall(SYS_io_getevents, context, 0, 4, NULL, &none);
 }
 
 static int open_unlinked(void)
@@ -403,6 +427,8 @@ static const struct thing {
     { "timer", start_timer, alarms_come },
     { "filter", install_filter, filter_works },
     { "locked-memory", lock_memory, memory_is_locked },
+    { "secret-memory", open_secret, memory_is_there },
+    { "aio", open_aio, aio_answers },
 };
 
 enum { THINGS = sizeof things / sizeof things[0] };
