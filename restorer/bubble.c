@@ -375,8 +375,12 @@ static int make_link(int ret_link[2])
 static int run(const struct bubble_plan *plan, int link[2], int task_link[2])
 {
     enum bubble_step step;
-    pid_t keeper = enter(&step);
+    int error = relay_prepare(plan);
 
+    if (error)
+        fprintf(stderr, "stasis: no terminal can be made for the program: %s. Raise sysctl kernel.pty.max, or ulimit -n\n",
+                strerror(-error));
+    pid_t keeper = error ? -1 : enter(&step);
     if (!keeper) {
         close(link[0]);
         close(task_link[0]);
@@ -388,7 +392,7 @@ static int run(const struct bubble_plan *plan, int link[2], int task_link[2])
         return porter_run(plan, keeper, link[0], task_link[0]);
     close(link[0]);
     close(task_link[0]);
-    return bubble_complain(step, keeper);
+    return error ? EXIT_SYSTEM : bubble_complain(step, keeper);
 }
 
 static int prepare(const struct bubble_plan *plan, int link[2], int task_link[2])

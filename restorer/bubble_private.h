@@ -6,6 +6,8 @@
 #ifndef STASIS_BUBBLE_PRIVATE_H
 #define STASIS_BUBBLE_PRIVATE_H
 
+#include <poll.h>
+
 #include "bubble.h"
 
 /* In the order in which they are done. */
@@ -57,6 +59,24 @@ _Noreturn void keeper_run(const struct bubble_plan *plan, int link, int task_lin
 int porter_directories(const struct bubble_plan *plan);
 /* Returns only when the bubble could not be made: exit status, said on stderr. */
 int porter_run(const struct bubble_plan *plan, pid_t keeper, int link, int task_link);
+
+/* relay.c: the controlling terminal of a task that leads its own session */
+/* In the porter, before the keeper is there, with all signals blocked: 0, or -errno when no pair can be had. */
+int relay_prepare(const struct bubble_plan *plan);
+/* In the porter, when the keeper has inherited it: one that is handed over is held no longer. */
+void relay_let_go(void);
+/* In the task: it becomes the controlling one, and takes the place of the command's on the standard streams. */
+void relay_take(void);
+/* In the porter, while the task runs. */
+int relay_is_on(void);
+void relay_resize(void);
+void relay_leave_terminal(void); /* about to be stopped, */
+void relay_come_back(void);      /* and continued */
+enum { RELAY_POLLS = 2 };
+
+int relay_poll(struct pollfd ready[RELAY_POLLS]); /* what to wait for; how long at most, in milliseconds, or -1 */
+void relay_carry(const struct pollfd ready[RELAY_POLLS]);
+void relay_end(void);            /* the task has ended */
 
 enum { LIFTED = 100 }; /* our descriptors stay above the standard ones, even when those are closed */
 #define ALL_SIGNALS UINT64_MAX

@@ -85,6 +85,7 @@ _Noreturn static void become_task(const struct bubble_plan *plan, int task_link)
     /* Not before the porter stands and the terminal is ours. */
     if (read(task_descriptor, &go, 1) != 1)
         _exit(EXIT_INTERNAL);
+    relay_take();
     _exit(plan->task(plan->context));
 }
 

@@ -173,6 +173,7 @@ static int check(struct restoring *restoring, struct bubble_plan *bubble)
         return status;
     bubble->pid = restoring->pid;
     bubble->own_session = restoring->session == restoring->pid;
+    bubble->has_terminal = restoring->has_terminal;
     bubble->own_group = restoring->group == restoring->pid && !bubble->own_session;
     bubble_check(bubble, say_missing, restoring);
     if (!restoring->missing.length)

@@ -201,6 +201,8 @@ static enum addressee addressee(const struct porter *p, const struct signalfd_si
     }
     if (got->ssi_code != SI_KERNEL || !(bit & terminal))
         return NOBODY;
+    if (relay_is_on() && got->ssi_signo == SIGWINCH)
+        return NOBODY; /* its own terminal changes, too, and the kernel tells it */
     if (p->own_group)
         return ITS_GROUP;
     return bit & hangup && getsid(0) == getpid() ? THE_TASK : NOBODY;
@@ -233,7 +235,9 @@ static void forward(const struct porter *p)
         if (got.ssi_signo == SIGCONT) {
             kill(p->keeper, SIGCONT); /* a SIGSTOP to all of our group stopped it as well */
             give_terminal(p);
-        }
+            relay_come_back();
+        } else if (got.ssi_signo == SIGWINCH)
+            relay_resize();
         enum addressee to = addressee(p, &got);
         if (to == ITS_GROUP)
             send_group(p, (int)got.ssi_signo);
@@ -292,6 +296,7 @@ static void task_stopped(const struct porter *p, int signal)
         return;
     }
     int was_in_front = take_terminal(p);
+    relay_leave_terminal();
     int group = p->terminal >= 0 && (wants_terminal || (was_in_front && signal == SIGTSTP));
     if (stop_self(p, signal, group))
         return; /* the SIGCONT is forwarded like any signal */
@@ -449,14 +454,16 @@ static void hear_task(struct porter *p)
 
 static void wait_once(struct porter *p)
 {
-    struct pollfd ready[] = {
+    struct pollfd ready[3 + RELAY_POLLS] = {
         {.fd = p->task_link, .events = POLLIN},
         {.fd = p->link, .events = POLLIN},
         {.fd = p->handle >= 0 ? p->signals : -1, .events = POLLIN}, /* nobody to send them to yet */
     };
+    int patience = relay_poll(ready + 3);
 
-    if (poll(ready, 3, -1) <= 0)
+    if (poll(ready, 3 + RELAY_POLLS, patience) <= 0)
         return;
+    relay_carry(ready + 3);
     if (ready[0].revents)
         hear_task(p);
     if (ready[2].revents)
@@ -529,12 +536,14 @@ int porter_run(const struct bubble_plan *plan, pid_t keeper, int link, int task_
         .own_group = plan->own_group || plan->own_session};
     int error = set_up(&p);
 
+    relay_let_go();
     if (error) {
         fprintf(stderr, "stasis: cannot watch over the program: %s. Raise ulimit -n\n", strerror(-error));
         fail(&p, EXIT_SYSTEM);
     }
     while (p.state == STANDING)
         wait_once(&p);
+    relay_end();
     take_terminal(&p);
     if (p.state == ENDED)
         part(&p);

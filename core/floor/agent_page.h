@@ -57,6 +57,7 @@ enum agent_order {
     ORDER_TWIN,     /* fork the twin; its pid goes to twin_pid. result: 0 or -errno */
     ORDER_COPY,     /* connect to `socket`, receive a memfd, write the `ranges` into it one after the other */
     ORDER_TIMERS,   /* connect to `socket`, send own timers */
+    ORDER_TERMINAL, /* `terminal` is to say what the descriptor `argument` is. result: 0, -ENOTTY, -errno */
     ORDER_MAPS,     /* connect to `socket`, send own maps and smaps */
     ORDER_DESCRIPTORS, /* connect to `socket`, send the descriptors `to_send` */
     ORDER_HANDLES,  /* no twin: become dumpable until ORDER_RESUME, connect to `socket`, send own mem and pagemap */
@@ -127,6 +128,28 @@ static inline int timer_is_of_the_wall(const struct agent_timer *timer)
     return timer->interval_timer ? timer->interval_timer == 1 : timer->clock >= 0 && timer->clock != 2 && timer->clock != 3;
 }
 
+/* Modes of a terminal: the kernel's struct termios2 (asm/termbits.h). */
+enum { TERMINAL_CHARACTERS = 19 };
+struct terminal_modes {
+    uint32_t input, output, control, local;
+    uint8_t line, characters[TERMINAL_CHARACTERS];
+    uint32_t input_speed, output_speed;
+};
+
+/* A terminal that the process holds. */
+struct agent_terminal {
+    uint32_t is_master;       /* 1: the master's side of a pair; the rest is the slave's, but `is_exclusive` and `discipline` */
+    uint32_t device;          /* of the terminal, also when it was opened by another name, such as /dev/tty */
+    uint32_t is_controlling;  /* 1: of this process */
+    uint32_t is_in_front;     /* 1: and its group is the one in front */
+    uint32_t has_locked_modes;
+    uint32_t is_exclusive;
+    int32_t discipline;
+    int32_t group;            /* the one in front, in the process's PID namespace; 0: none */
+    struct terminal_modes modes;
+    uint16_t size[4];         /* rows, columns; the same in pixels */
+};
+
 struct agent_range {
     uint64_t start;
     uint64_t end;
@@ -185,6 +208,7 @@ struct agent_page {
     int32_t summons_result;
     uint32_t wanted;          /* 1: a saver is about to stop the process, or may be on its way; exec waits for it */
     uint32_t inside;          /* threads that may still look at an order or fill a slot: none when a stop begins */
+    uint32_t argument;        /* of an order */
     uint32_t saver_pid;       /* who gives the orders, in the process's PID namespace */
     uint32_t twin_order;
     uint32_t twin_answer;     /* 1: the twin stands */
@@ -209,6 +233,8 @@ struct agent_page {
     uint32_t no_exec_gain;      /* PR_GET_MDWE */
     uint32_t first_key;         /* the lowest protection key that is free (pkeys(7)); 0: the CPU has none, or none is free */
     struct agent_action actions[AGENT_SIGNALS]; /* of signal index + 1 */
+
+    struct agent_terminal terminal;             /* answer to ORDER_TERMINAL */
 
     char directory[MAX_PATH];                   /* of the images; absolute */
 

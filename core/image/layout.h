@@ -83,6 +83,7 @@ enum record_tag {
     TAG_EPOLL = 38,
     TAG_SHARED_MEMORY = 44,
     TAG_SHARED_DESCRIPTOR = 45,
+    TAG_TERMINAL = 51,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */
 };
 

@@ -74,6 +74,8 @@ struct saving {
     /* The saver's: copies of the program's descriptors, AGENT_MAX_HANDLES at most. 0 or -errno. */
     int (*fetch_handles)(struct saving *saving, const int *numbers, int count, int *ret_handles);
     struct handles handles; /* handles.c's own */
+    /* Gives the parked process an order that concerns `argument`, one of its descriptors. What it returns, or -errno. */
+    int (*ask)(const struct saving *saving, enum agent_order order, uint32_t argument);
     const char *test_fail; /* value of ENV_TEST_FAIL or NULL */
     char refusal[512];    /* name and sentence, when a kind refused */
 };
@@ -105,6 +107,7 @@ struct restoring {
     struct buffer missing; /* a sentence per line: what is not there */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */
     int pid, session, group;
+    int has_terminal;     /* 1: a controlling one */
     int timer_ids_by_request; /* timers.c's own */
     char *directory;      /* working directory to be */
     const char *test_fail;
@@ -203,6 +206,11 @@ int stream_for(const struct restoring *restoring, int number);
 /* proc_files.c: is a path in /proc or /sys, and of another process or thread than the program and its main one? */
 int path_is_virtual(const char *path);
 int proc_path_is_foreign(const struct saving *saving, const char *path);
+
+/* standard_streams.c. Which of the three streams a descriptor is, or leads to like it; -1 for none. */
+int stream_of(const struct saving *saving, const struct descriptor *descriptor);
+int stream_check(struct restoring *restoring, int stream); /* says what --strict misses; 0 */
+int stream_duplicate(const struct restoring *restoring, int stream); /* a descriptor of the command's; -errno */
 
 /* path_map.c: where a file of the image is now. Takes a malloc'ed path, gives back another; NULL for NULL or no memory. */
 char *path_now(const struct restoring *restoring, char *then);

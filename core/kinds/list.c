@@ -10,6 +10,7 @@ extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, k
     kind_path_descriptors, kind_proc_files, kind_directories, kind_locks, kind_eventfds, kind_timerfds, kind_signalfds,
     kind_epolls;
 extern const struct kind kind_shared_memory, kind_shared_descriptors;
+extern const struct kind kind_terminals;
 
 const struct kind *const kinds[] = {
     &kind_process,
@@ -21,6 +22,7 @@ const struct kind *const kinds[] = {
     &kind_path_descriptors,
     &kind_proc_files,
     &kind_devices,
+    &kind_terminals, /* before those streams that are none */
     &kind_standard_streams,
     &kind_pipes,
     &kind_directories,

@@ -22,7 +22,7 @@ struct process_record {
     struct file_identity executable;
     struct kept_file kept;  /* a program whose file was deleted or replaced: its bytes */
     uint32_t auxv_length;
-    uint32_t reserved;
+    uint32_t has_terminal;  /* 1: a controlling one */
     /* then: the path of the executable as a text, auxv */
 };
 
@@ -108,6 +108,7 @@ static int process_save(struct saving *saving, const struct descriptor *none)
         error = save_executable(saving, executable, &record);
     if (!error) {
         record.parent = (uint32_t)own[4], record.group = (uint32_t)own[5], record.session = (uint32_t)own[6];
+        record.has_terminal = own[7] != 0;
         record.start_code = view[26], record.end_code = view[27], record.start_stack = view[28];
         record.start_data = view[45], record.end_data = view[46], record.start_brk = view[47];
         record.arg_start = view[48], record.arg_end = view[49], record.env_start = view[50], record.env_end = view[51];
@@ -155,6 +156,7 @@ static int process_check(struct restoring *restoring, struct reader *reader)
     restoring->pid = (int)record.pid;
     restoring->session = (int)record.session;
     restoring->group = (int)record.group;
+    restoring->has_terminal = (int)record.has_terminal;
     check_cpu(restoring, &record);
     if (!record.kept.content)
         file_identity_check(restoring, executable, &record.executable);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Terminals, pipes and sockets on stdin, stdout and stderr, wherever the program has dup'ed them to: they led out of
- * the program, and those of the restart's command take their place. A regular file is no stream but a regular file. */
+/* Pipes and sockets on stdin, stdout and stderr, wherever the program has dup'ed them to: they led out of the program, and
+ * those of the restart's command take their place. So it is with terminals, see terminals.c. A regular file is no stream but a
+ * regular file. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ static int leads_out(const struct stat *status)
 
 /* Which of the three streams a descriptor is, or leads to like it; -1 for none. A pipe's two ends have one inode: the
  * access mode tells them apart. What can be written to a terminal is taken for output. */
-static int which_stream(const struct saving *saving, const struct descriptor *descriptor)
+int stream_of(const struct saving *saving, const struct descriptor *descriptor)
 {
     static const int output_first[] = { 1, 2, 0 }, input_first[] = { 0, 1, 2 };
     const int *order = (descriptor->flags & O_ACCMODE) == O_RDONLY ? input_first : output_first;
@@ -39,12 +40,12 @@ static int which_stream(const struct saving *saving, const struct descriptor *de
 
 static int streams_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
-    return leads_out(&descriptor->status) && which_stream(saving, descriptor) >= 0;
+    return leads_out(&descriptor->status) && stream_of(saving, descriptor) >= 0;
 }
 
 static int streams_save(struct saving *saving, const struct descriptor *descriptor)
 {
-    struct stream_record record = { .stream = which_stream(saving, descriptor) };
+    struct stream_record record = { .stream = stream_of(saving, descriptor) };
 
     descriptor_describe(descriptor, &record.descriptor);
     record.descriptor.same_as = record.stream; /* on a terminal all three share one description; the command's may not */
@@ -53,6 +54,14 @@ static int streams_save(struct saving *saving, const struct descriptor *descript
 
 static const char *const stream_names[] = { "standard input", "standard output", "standard error" };
 
+int stream_check(struct restoring *restoring, int stream)
+{
+    if (restoring->policy.strict && restoring->closed_streams & 1 << stream)
+        missing(restoring, "R-FILE-MISSING: %s of this command is closed, and --strict forbids /dev/null in its place",
+                stream_names[stream]);
+    return 0;
+}
+
 static int streams_check(struct restoring *restoring, struct reader *reader)
 {
     struct stream_record record;
@@ -60,10 +69,7 @@ static int streams_check(struct restoring *restoring, struct reader *reader)
     reader_take(reader, &record, sizeof record);
     if (reader->error || record.stream < 0 || record.stream > 2)
         return -EBADMSG;
-    if (restoring->policy.strict && restoring->closed_streams & 1 << record.stream)
-        missing(restoring, "R-FILE-MISSING: %s of this command is closed, and --strict forbids /dev/null in its place",
-                stream_names[record.stream]);
-    return 0;
+    return stream_check(restoring, record.stream);
 }
 
 int stream_for(const struct restoring *restoring, int number)
@@ -82,6 +88,13 @@ int stream_for(const struct restoring *restoring, int number)
 }
 
 /* A closed stream of the command leaves the program /dev/null: writing then fails nowhere it did not fail before. */
+int stream_duplicate(const struct restoring *restoring, int stream)
+{
+    int fd = restoring->streams[stream] >= 0 ? fcntl(restoring->streams[stream], F_DUPFD_CLOEXEC, 0)
+                                             : open("/dev/null", O_RDWR | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 static int streams_open(struct restoring *restoring, struct reader *reader)
 {
     struct stream_record record;
@@ -92,9 +105,8 @@ static int streams_open(struct restoring *restoring, struct reader *reader)
         return -EBADMSG;
     if (record.descriptor.same_as != record.descriptor.number)
         return descriptor_share(&record.descriptor);
-    fd = restoring->streams[record.stream] >= 0 ? fcntl(restoring->streams[record.stream], F_DUPFD_CLOEXEC, 0)
-                                                : open("/dev/null", O_RDWR | O_CLOEXEC);
-    return fd < 0 ? -errno : descriptor_place(&record.descriptor, fd);
+    fd = stream_duplicate(restoring, record.stream);
+    return fd < 0 ? fd : descriptor_place(&record.descriptor, fd);
 }
 
 static void streams_show(struct reader *reader, FILE *out)

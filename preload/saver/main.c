@@ -221,6 +221,7 @@ static int checkpoint_once(struct step *step, char *ret_path)
     memset(&step->saving, 0, sizeof step->saving);
     step->saving.first = &step->saving;
     step->saving.writer = &writer;
+    step->saving.ask = stop_ask;
     step->saving.deadline = step->request->deadline;
     step->saving.fetch_handles = meeting_fetch;
     error = image_name(name, sizeof name, step->page->job, step->page->step);

@@ -58,6 +58,7 @@ int stop_process(struct step *step);              /* exit status */
 int stop_order(struct step *step, enum agent_order order);  /* 0 or -errno of the process; -ETIMEDOUT */
 void stop_order_give(struct step *step, enum agent_order order); /* the same in two halves, for orders that meet */
 int stop_order_wait(struct step *step);
+int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argument); /* struct saving's `ask` */
 int stop_given_up(struct step *step);             /* the requester's time is over */
 void stop_resume(struct step *step);
 /* Without a twin: has the program not freed itself meanwhile? 1 with a twin. */

@@ -335,6 +335,14 @@ int stop_order(struct step *step, enum agent_order order)
     return stop_order_wait(step);
 }
 
+int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argument)
+{
+    struct step *step = (struct step *)((char *)saving - offsetof(struct step, saving));
+
+    step->page->argument = argument;
+    return stop_order(step, order);
+}
+
 void stop_resume(struct step *step)
 {
     if (!step->stopped)

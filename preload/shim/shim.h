@@ -118,6 +118,9 @@ long handles_send(int socket, const char *const *names, int count); /* two at mo
 long handles_send_wanted(int socket, const struct agent_page *page);
 long handles_copy_ranges(struct agent_page *page);
 
+/* terminals.c (island) */
+long terminals_look(struct agent_page *page);
+
 /* saver_start.c (island) */
 void saver_start(void);
 
