@@ -24,11 +24,29 @@
  * file that the program writes its own stderr to. So it is said when that has its size; NULL: nothing, or no longer. */
 static const char *notice;
 
-static void say_notice(const struct restoring *restoring)
+static void say_lines(struct restoring *restoring, int fd)
 {
-    if (notice && restoring->streams[2] >= 0)
-        dprintf(restoring->streams[2], "stasis: %s\n", notice);
+    const char *line = (const char *)restoring->adapted.bytes;
+
+    if (notice)
+        dprintf(fd, "stasis: %s\n", notice);
+    for (size_t left = restoring->adapted.length, length; left; line += length, left -= length) {
+        length = strcspn(line, "\n") + 1;
+        dprintf(fd, "stasis: restart: %.*s", (int)length, line);
+    }
+}
+
+static void forget_lines(struct restoring *restoring)
+{
     notice = NULL;
+    buffer_free(&restoring->adapted);
+}
+
+static void say_notice(struct restoring *restoring)
+{
+    if (restoring->streams[2] >= 0)
+        say_lines(restoring, restoring->streams[2]);
+    forget_lines(restoring);
 }
 
 /* Is the program's stderr the very file that ours is? Then its descriptor is used, so that the line lies where its own lie;
@@ -38,12 +56,12 @@ static void say_notice_in_file(struct restoring *restoring)
     struct stat ours, theirs;
     off_t at = lseek(2, 0, SEEK_CUR);
 
-    if (!notice || fstat(restoring->streams[2], &ours) || fstat(2, &theirs) || !S_ISREG(ours.st_mode) || ours.st_ino != theirs.st_ino ||
+    if ((!notice && !restoring->adapted.length) || fstat(restoring->streams[2], &ours) || fstat(2, &theirs) || !S_ISREG(ours.st_mode) || ours.st_ino != theirs.st_ino ||
         ours.st_dev != theirs.st_dev)
         return;
     if (fcntl(2, F_GETFL) & O_APPEND || at == theirs.st_size)
-        dprintf(2, "stasis: %s\n", notice);
-    notice = NULL;
+        say_lines(restoring, 2);
+    forget_lines(restoring);
 }
 
 typedef int (*kind_step)(struct restoring *restoring, struct reader *record);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Handles of ours on the program's descriptors. A socket cannot be opened through /proc, and pidfd_getfd(2) wants the right to
- * trace; so the stopped program sends them (SCM_RIGHTS). They come in batches: it may have twenty thousand, and we may not. */
+/* Handles of ours on the program's descriptors. A socket cannot be opened through /proc, and pidfd_getfd(2) wants the
+ * right to trace; so the stopped program sends them (SCM_RIGHTS). They come in batches: it may have twenty thousand,
+ * and we may not. */
 #include <errno.h>
 #include <sys/resource.h>
 #include <unistd.h>

@@ -76,6 +76,9 @@ struct saving {
     struct handles handles; /* handles.c's own */
     /* Gives the parked process an order that concerns `argument`, one of its descriptors. What it returns, or -errno. */
     int (*ask)(const struct saving *saving, enum agent_order order, uint32_t argument);
+    const struct descriptor **sockets; /* sockets.c's own: in the first process, those of all */
+    size_t socket_count;
+    struct unix_table *unix_sockets; /* unix_table.c's own, in the first process */
     const char *test_fail; /* value of ENV_TEST_FAIL or NULL */
     char refusal[512];    /* name and sentence, when a kind refused */
 };
@@ -105,6 +108,8 @@ struct restoring {
     struct kept_tail *tails;  /* tails.c's own */
     int tails_are_kept;   /* regular_files.c's own */
     struct buffer missing; /* a sentence per line: what is not there */
+    struct buffer adapted; /* the same: what will be otherwise than it was */
+    struct unix_socket *unix_sockets; /* unix_make.c's own */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */
     int pid, session, group;
     int has_terminal;     /* 1: a controlling one */
@@ -145,6 +150,8 @@ int refuse(struct saving *saving, const char *name, const char *format, ...) __a
 int save_record(struct saving *saving, uint16_t tag, const void *record, size_t length);
 /* Adds a sentence to restoring->missing. Returns 0. */
 int missing(struct restoring *restoring, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* The same for what will be otherwise than it was, which the person is told at the start; --strict refuses it, by `name`. Returns 0. */
+int adapted(struct restoring *restoring, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Reads /proc/<pid>/<name> whole; malloc'ed, NUL behind; *ret_length may be NULL. NULL and errno on failure. */
 char *proc_read(int pid, const char *name, size_t *ret_length);
 /* The same for an open file. */
@@ -202,6 +209,11 @@ void handles_forget(struct saving *saving); /* before the program runs on: held 
 
 /* standard_streams.c: the descriptor of ours that will stand for the program's descriptor `number`; -1: none. */
 int stream_for(const struct restoring *restoring, int number);
+/* sockets.c, unix_table.c: what was looked up, for the first process. */
+void sockets_forget(struct saving *saving);
+void unix_forget(struct saving *saving);
+/* unix_sockets.c: a unix socket whose other end is neither outside of the step nor gone? */
+int unix_stays_inside(const struct descriptor *descriptor);
 
 /* proc_files.c: is a path in /proc or /sys, and of another process or thread than the program and its main one? */
 int path_is_virtual(const char *path);

@@ -9,8 +9,9 @@ extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, k
     kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes,
     kind_path_descriptors, kind_proc_files, kind_directories, kind_locks, kind_eventfds, kind_timerfds, kind_signalfds,
     kind_epolls;
-extern const struct kind kind_shared_memory, kind_shared_descriptors;
 extern const struct kind kind_terminals;
+extern const struct kind kind_shared_memory, kind_shared_descriptors;
+extern const struct kind kind_unix_sockets;
 
 const struct kind *const kinds[] = {
     &kind_process,
@@ -25,6 +26,7 @@ const struct kind *const kinds[] = {
     &kind_terminals, /* before those streams that are none */
     &kind_standard_streams,
     &kind_pipes,
+    &kind_unix_sockets,
     &kind_directories,
     &kind_shared_memory,
     &kind_shared_descriptors,

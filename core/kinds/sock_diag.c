@@ -12,7 +12,8 @@ enum { ANSWER_BYTES = 32768 }; /* NLMSG_GOODSIZE is 8 kB; a dump uses up to 32 k
 
 static int ask(int link, const void *request, size_t length)
 {
-    struct nlmsghdr header = { .nlmsg_len = (uint32_t)NLMSG_LENGTH(length), .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+    struct nlmsghdr header = { .nlmsg_len = (uint32_t)NLMSG_LENGTH(length),
+                               .nlmsg_type = SOCK_DIAG_BY_FAMILY,
                                .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP };
     struct sockaddr_nl kernel = { .nl_family = AF_NETLINK };
     struct iovec parts[] = { { .iov_base = &header, .iov_len = sizeof header },
@@ -36,7 +37,8 @@ static int take_answers(const char *answers, size_t left, int (*each)(void *, co
 {
     int error = 0;
 
-    for (const struct nlmsghdr *header = (const void *)answers; NLMSG_OK(header, left); header = NLMSG_NEXT(header, left)) {
+    for (const struct nlmsghdr *header = (const void *)answers; NLMSG_OK(header, left);
+         header = NLMSG_NEXT(header, left)) {
         if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR)
             return end_of_dump(header);
         if (header->nlmsg_flags & NLM_F_DUMP_INTR)

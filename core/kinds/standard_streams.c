@@ -40,7 +40,7 @@ int stream_of(const struct saving *saving, const struct descriptor *descriptor)
 
 static int streams_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
-    return leads_out(&descriptor->status) && stream_of(saving, descriptor) >= 0;
+    return leads_out(&descriptor->status) && stream_of(saving, descriptor) >= 0 && !unix_stays_inside(descriptor);
 }
 
 static int streams_save(struct saving *saving, const struct descriptor *descriptor)

@@ -47,18 +47,39 @@ int save_record(struct saving *saving, uint16_t tag, const void *record, size_t 
     return error;
 }
 
-int missing(struct restoring *restoring, const char *format, ...)
+/* Once: several records may be of one file. */
+static void add_line(struct buffer *lines, const char *format, va_list arguments)
 {
     char line[MAX_PATH + 512];
+
+    vsnprintf(line, sizeof line - 1, format, arguments);
+    strcat(line, "\n");
+    if (!lines->length || !memmem(lines->bytes, lines->length, line, strlen(line)))
+        buffer_add(lines, line, strlen(line));
+}
+
+int missing(struct restoring *restoring, const char *format, ...)
+{
     va_list arguments;
 
     va_start(arguments, format);
-    vsnprintf(line, sizeof line - 1, format, arguments);
+    add_line(&restoring->missing, format, arguments);
     va_end(arguments);
-    strcat(line, "\n");
-    if (restoring->missing.length && memmem(restoring->missing.bytes, restoring->missing.length, line, strlen(line)))
-        return 0; /* several records are of one file */
-    buffer_add(&restoring->missing, line, strlen(line));
+    return 0;
+}
+
+int adapted(struct restoring *restoring, const char *name, const char *format, ...)
+{
+    char sentence[MAX_PATH + 256];
+    va_list arguments;
+
+    va_start(arguments, format);
+    if (restoring->policy.strict) {
+        vsnprintf(sentence, sizeof sentence, format, arguments);
+        missing(restoring, "%s: %s, and --strict forbids that", name, sentence);
+    } else
+        add_line(&restoring->adapted, format, arguments);
+    va_end(arguments);
     return 0;
 }
 

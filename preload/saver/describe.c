@@ -189,6 +189,8 @@ void describe_free(struct step *step)
     free(saving->descriptors);
     contents_forget(saving);
     objects_forget(saving);
+    sockets_forget(saving);
+    unix_forget(saving);
     mappings_free(&saving->mappings);
     close_if_open(&saving->memory);
     close_if_open(&saving->pagemap);

@@ -13,6 +13,7 @@
 
 #include "../../core/floor/text.h"
 #include "../../core/image/commit.h"
+#include "../../core/kinds/sockets.h"
 #include "saver.h"
 
 int fail(struct step *step, int status, const char *format, ...)
@@ -72,6 +73,8 @@ static int save_kinds(struct step *step, int late)
 
 static const char *what_is(const struct descriptor *descriptor)
 {
+    if (is_socket(descriptor))
+        return socket_words(descriptor);
     return *descriptor->target ? descriptor->target : "something unknown";
 }
 

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+# Unix sockets: each row in the program that an image was taken of, in the life after it, and in a third one.
+
+load helpers
+
+# three_lives NAME COMMAND...: the program goes on after the image and verifies itself; so does what comes back from it, and what comes
+# back from an image of that.
+three_lives() {
+    local name=$1
+    shift
+    start_guest "$name" "$@"
+    take "$PID"
+    ends_well "$name"
+    says_ok "$name"
+    restart_back "$name" "$IMAGE"
+    take "$PID"
+    kill_hard "$PID"
+    until_true 10 no_processes
+    restart "$name" "$IMAGE"
+    ends_well "$name"
+    says_ok "$name"
+}
+
+@test "unix sockets: a pair of streams, with bytes in flight both ways" {
+    three_lives unix "$GUESTS/unix" stream
+}
+
+@test "unix sockets: datagrams and packets keep their borders, empty ones too" {
+    three_lives unix "$GUESTS/unix" datagram
+    three_lives unix "$GUESTS/unix" packet
+}
+
+@test "unix sockets: ends that are shut down in one direction or both" {
+    three_lives unix "$GUESTS/unix" shut
+}
+
+@test "unix sockets: the other end is closed: what is left, then the end or ECONNRESET" {
+    three_lives unix "$GUESTS/unix" closed
+}
+
+@test "unix sockets: one that listens at a path, with connections that it has not accepted" {
+    three_lives unix "$GUESTS/unix" listens
+}
+
+@test "unix sockets: one that listens at an abstract address" {
+    three_lives unix "$GUESTS/unix" abstract
+}
+
+@test "unix sockets: senders of datagrams, also of one that is gone" {
+    three_lives unix "$GUESTS/unix" addresses
+}
+
+@test "unix sockets: files deleted, renamed, bound by a relative path" {
+    three_lives unix "$GUESTS/unix" paths
+    three_lives unix "$GUESTS/unix" datagram-paths
+}
+
+@test "unix sockets: options" {
+    three_lives unix "$GUESTS/unix" options
+}
+
+@test "unix sockets: who made a connection, and who sent a byte, also children that are gone" {
+    three_lives unix "$GUESTS/unix" makers
+}
+
+@test "unix sockets: twelve hundred; not dumpable; without a twin" {
+    three_lives unix "$GUESTS/unix" many
+    VARIABLES=(GUEST_UNDUMPABLE=1)
+    three_lives unix "$GUESTS/unix" stream
+    VARIABLES=(GUEST_UNDUMPABLE=1 STASIS_TEST_FAIL=memory)
+    three_lives unix "$GUESTS/unix" packet
+}
+
+# The other program, and the one that talks to it.
+with_another() {
+    start other "$GUESTS/unix" serve
+    OTHER=$PID
+    wait_for_file "$T/ready"
+    start_guest unix "$GUESTS/unix" "$1"
+}
+
+end_other() {
+    kill -KILL "$OTHER"
+    rm -f "$T"/*.sock
+}
+
+@test "unix sockets: the other end is another program: as after a broken connection, and said so" {
+    local OTHER
+    with_another outside
+    take "$PID"
+    ends_well unix
+    says_ok unix
+    run --separate-stderr stasis restart --check --strict "$IMAGE"
+    [ "$status" = 69 ]
+    named "$stderr"
+    [[ "$stderr" == *R-SOCKET-OUTSIDE*outside.sock* ]]
+    end_other
+    : >"$T/cut"
+    restart_back unix "$IMAGE"
+    take "$PID"
+    kill_hard "$PID"
+    until_true 10 no_processes
+    grep -x 'stasis: restart: descriptor 3, a unix socket that was connected to another program at outside.sock, is cut off' "$T/unix.err"
+    restart unix "$IMAGE"
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ]
+    says_ok unix
+}
+
+@test "unix sockets: datagrams to another program go there again, if somebody is there" {
+    local OTHER
+    with_another logs
+    take "$PID"
+    ends_well unix
+    restart_back unix "$IMAGE"
+    take "$PID"
+    kill_hard "$PID"
+    until_true 10 lone_process
+    restart unix "$IMAGE"
+    ends_well unix
+    says_ok unix
+    until_true 10 logged abb
+    end_other
+    : >"$T/cut"
+    restart unix "$IMAGE"
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ]
+    grep -q 'log.sock, is cut off' "$T/unix.err"
+    says_ok unix
+}
+
+lone_process() {
+    [ "$(find_processes | wc -l)" = 1 ]
+}
+
+logged() {
+    [ "$(cat "$T/log.txt")" = "$1" ]
+}
+
+@test "unix sockets: what is refused, by name, and the program goes on" {
+    local mode wanted
+    for mode in rights:R-SCM-RIGHTS urgent:R-SOCKET early:R-SOCKET-BACKLOG early-closed:R-SOCKET-BACKLOG relative:R-SOCKET-PATH netlink:R-SOCKET; do
+        wanted=${mode#*:}
+        start_guest unix "$GUESTS/unix" "${mode%:*}"
+        [ "$(cat "$T/unix.out")" != none ] || continue
+        refused "$PID" 69
+        grep -qE "$wanted\b[^-]" <<<"$stderr" || fail "$mode: $stderr"
+        refused "$PID" 69
+        ends_well unix
+        says_ok unix
+        rm -f "$T/server.sock"
+    done
+    [[ "$stderr" == *'a netlink socket'* ]]
+}
+
+@test "unix sockets: an address that a living program has, and a place that holds something else" {
+    start_guest unix "$GUESTS/unix" listens
+    take "$PID"
+    run --separate-stderr stasis restart --check "$IMAGE"
+    [ "$status" = 69 ]
+    named "$stderr"
+    [[ "$stderr" == *R-SOCKET-IN-USE*server.sock* ]]
+    kill_hard "$PID"
+    stasis restart --check "$IMAGE"
+    rm "$T/server.sock"
+    echo precious >"$T/server.sock"
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 69 ]
+    named "$stderr"
+    [[ "$stderr" == *R-SOCKET-PATH*server.sock* ]]
+    [ "$(cat "$T/server.sock")" = precious ]
+    rm "$T/server.sock"
+    restart unix "$IMAGE"
+    ends_well unix
+    says_ok unix
+}
