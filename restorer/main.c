@@ -231,6 +231,23 @@ static int restart(const char *path, int only_check, struct restoring *restoring
     return bubble_run(&bubble);
 }
 
+/* The image of the job that is named; where there are several, that of the same step and, among those, of this very job. */
+static int find_image(const char *directory, char *ret_image, struct buffer *candidates)
+{
+    const char *job = getenv(ENV_JOB), *step = getenv(ENV_SLURM_STEP);
+    int error = image_find(directory, job, NULL, ret_image, candidates);
+
+    if (error == -ENOTUNIQ && step) {
+        candidates->length = 0;
+        error = image_find(directory, job, step, ret_image, candidates);
+    }
+    if (error == -ENOTUNIQ && step && !job && getenv(ENV_SLURM_JOB)) {
+        candidates->length = 0;
+        error = image_find(directory, getenv(ENV_SLURM_JOB), step, ret_image, candidates);
+    }
+    return error;
+}
+
 /* For SLURM_RESTART_DIR the shim gives us a directory: the newest whole image of the job in it. */
 static int choose(const char *path, char *ret_image)
 {
@@ -242,7 +259,7 @@ static int choose(const char *path, char *ret_image)
         snprintf(ret_image, MAX_PATH, "%s", path);
         return 0;
     }
-    error = image_find(path, getenv(ENV_JOB), NULL, ret_image, &candidates);
+    error = find_image(path, ret_image, &candidates);
     if (error == -ENOTUNIQ)
         fprintf(stderr, "stasis: images of several jobs in %s; name one:\n%.*s", path, (int)candidates.length,
                 (const char *)candidates.bytes);

@@ -9,6 +9,8 @@
 #define ENV_INTERVAL       "SLURM_CHECKPOINT"      /* Slurm's time grammar, see interval.h */
 #define ENV_DIRECTORY      "SLURM_CHECKPOINT_DIR"  /* where images go */
 #define ENV_RESTART        "SLURM_RESTART_DIR"     /* restart from here instead of running */
+#define ENV_BATCH_INTERVAL "SBATCH_CHECKPOINT"      /* the first two for sbatch */
+#define ENV_BATCH_DIRECTORY "SBATCH_CHECKPOINT_DIR"
 #define ENV_SLURM_JOB      "SLURM_JOB_ID"
 #define ENV_SLURM_STEP     "SLURM_STEP_ID"
 #define ENV_JOB            "STASIS_JOB_ID"         /* stasis run --job-id */

@@ -54,8 +54,8 @@ only() {
     only tools tools core
 }
 
-@test "slurm knows the names only" {
-    only slurm slurm core/floor/names.h
+@test "slurm knows the names and the grammar of intervals only" {
+    only slurm slurm core/floor/names.h core/floor/interval.h
 }
 
 @test "guests include nothing of ours" {

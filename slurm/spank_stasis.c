@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+/* The SPANK plugin (spank(8)): srun, sbatch and salloc have --checkpoint, --checkpoint-dir and --restart-dir again. One line in
+ * plugstack.conf:
+ *
+ *   optional /usr/lib/x86_64-linux-gnu/stasis/spank_stasis.so [dir=PATTERN] [keep=N] [shim=PATH]
+ *
+ * It talks to the shim by the environment alone. In srun, sbatch and salloc the options become variables, which Slurm hands on
+ * even with --export=NONE; in the task that is about to be executed, as the user, the shim is preloaded when one of them is set.
+ * Without them it does nothing, nothing as root, and each of its own failures lets the job run. */
+#include <errno.h>
+#include <pwd.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <slurm/slurm.h>
+#include <slurm/spank.h>
+
+#include "../core/floor/interval.h"
+#include "../core/floor/names.h"
+
+SPANK_PLUGIN(stasis, 1)
+
+enum option { OPTION_INTERVAL, OPTION_DIRECTORY, OPTION_RESTART, OPTIONS };
+
+static int take_option(int option, const char *value, int remote);
+
+/* What an option sets; `batch`: the variable by which sbatch was told so, which Slurm gave another name there. */
+static struct {
+    struct spank_option option;
+    const char *variable, *batch;
+    int is_path;
+    char *given;
+} options[OPTIONS] = {
+    [OPTION_INTERVAL] = { { "checkpoint", "interval", "take an image of each step every interval: minutes, M:S, H:M:S, D-H ...", 1,
+                            OPTION_INTERVAL, take_option },
+                          ENV_INTERVAL, ENV_BATCH_INTERVAL, 0, NULL },
+    [OPTION_DIRECTORY] = { { "checkpoint-dir", "dir", "put images in dir; default: the working directory", 1, OPTION_DIRECTORY,
+                             take_option },
+                           ENV_DIRECTORY, ENV_BATCH_DIRECTORY, 1, NULL },
+    [OPTION_RESTART] = { { "restart-dir", "dir", "instead of running the program, go on from its newest image in dir", 1,
+                           OPTION_RESTART, take_option },
+                         ENV_RESTART, NULL, 1, NULL },
+};
+
+/* Remotely it comes by the environment: with --export=NONE a batch step's options do not come at all. */
+static int take_option(int option, const char *value, int remote)
+{
+    uint32_t seconds;
+
+    if (remote)
+        return 0;
+    if (option == OPTION_INTERVAL && interval_parse(value, &seconds)) {
+        slurm_error("%s%s", INTERVAL_BAD, value);
+        return -1;
+    }
+    free(options[option].given);
+    options[option].given = strdup(value);
+    return 0;
+}
+
+int slurm_spank_init(spank_t spank, int count, char **arguments)
+{
+    (void)count, (void)arguments;
+    for (int i = 0; i < OPTIONS; i++)
+        if (spank_option_register(spank, &options[i].option) != ESPANK_SUCCESS)
+            slurm_error("stasis: --%s cannot be offered", options[i].option.name);
+    return 0;
+}
+
+/* Relative to where srun or sbatch was started: the task may be started elsewhere. */
+static void export_path(const char *variable, const char *value)
+{
+    char path[MAX_PATH];
+    size_t length;
+
+    if (*value == '/') {
+        setenv(variable, value, 1);
+        return;
+    }
+    if (!getcwd(path, sizeof path))
+        return;
+    length = strlen(path);
+    if (strcmp(value, "."))
+        snprintf(path + length, sizeof path - length, "/%s", value);
+    setenv(variable, path, 1);
+}
+
+/* In srun, sbatch and salloc, as the user: option over environment. */
+int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
+{
+    spank_context_t where = spank_context();
+
+    (void)spank, (void)count, (void)arguments;
+    if (where != S_CTX_LOCAL && where != S_CTX_ALLOCATOR)
+        return 0;
+    for (int i = 0; i < OPTIONS; i++) {
+        const char *value = options[i].given;
+        if (!value && where == S_CTX_ALLOCATOR && options[i].batch)
+            value = getenv(options[i].batch);
+        if (!value)
+            value = getenv(options[i].variable);
+        if (!value || !*value)
+            continue;
+        if (options[i].is_path)
+            export_path(options[i].variable, value);
+        else
+            setenv(options[i].variable, value, 1);
+    }
+    return 0;
+}
+
+/* ---- in the task, as the user, before it is executed ---- */
+
+/* The value of NAME=value among the plugin's arguments, or NULL. */
+static const char *argument(int count, char **arguments, const char *name)
+{
+    size_t length = strlen(name);
+
+    for (int i = 0; i < count; i++)
+        if (!strncmp(arguments[i], name, length) && arguments[i][length] == '=')
+            return arguments[i] + length + 1;
+    return NULL;
+}
+
+/* A variable of the task's; "" when it has none. */
+static const char *task_variable(spank_t spank, const char *name, char *value, int size)
+{
+    if (spank_getenv(spank, name, value, size) != ESPANK_SUCCESS)
+        *value = 0;
+    return value;
+}
+
+static int is_step(spank_t spank)
+{
+    uint32_t step = NO_VAL;
+
+    return spank_get_item(spank, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step < SLURM_MAX_NORMAL_STEP_ID;
+}
+
+/* The site's pattern: %u the user, %j the job's id, %x its name, %% a percent sign. */
+static void expand(spank_t spank, const char *pattern, char *path, size_t size)
+{
+    char job[64], name[256];
+    const struct passwd *user = getpwuid(getuid());
+    size_t at = 0;
+
+    task_variable(spank, "SLURM_JOB_ID", job, sizeof job);
+    task_variable(spank, "SLURM_JOB_NAME", name, sizeof name);
+    for (; *pattern && at + 1 < size; pattern++) {
+        const char *piece = NULL;
+        if (*pattern == '%' && pattern[1])
+            switch (*++pattern) {
+            case 'u': piece = user ? user->pw_name : "unknown"; break;
+            case 'j': piece = job; break;
+            case 'x': piece = name; break;
+            default: break;
+            }
+        if (!piece) {
+            path[at++] = *pattern;
+            continue;
+        }
+        for (; *piece && at + 1 < size; piece++)
+            path[at++] = *piece == '/' ? '_' : *piece;
+    }
+    path[at] = 0;
+}
+
+/* The site's defaults, where the user has said nothing. */
+static void set_defaults(spank_t spank, int count, char **arguments)
+{
+    const char *pattern = argument(count, arguments, "dir"), *keep = argument(count, arguments, "keep");
+    char value[MAX_PATH];
+
+    if (pattern && !*task_variable(spank, ENV_DIRECTORY, value, sizeof value)) {
+        expand(spank, pattern, value, sizeof value);
+        if (mkdir(value, 0700) && errno != EEXIST)
+            slurm_error("stasis: images cannot be put in %s: %m", value);
+        spank_setenv(spank, ENV_DIRECTORY, value, 1);
+    }
+    if (keep)
+        spank_setenv(spank, ENV_KEEP, keep, 0);
+}
+
+static void preload(spank_t spank, const char *shim)
+{
+    char others[MAX_PATH], value[2 * MAX_PATH];
+
+    task_variable(spank, "LD_PRELOAD", others, sizeof others);
+    if (strstr(others, SHIM_NAME))
+        return;
+    if (access(shim, R_OK)) {
+        slurm_error("stasis: %s: %m; the task runs without checkpoints", shim);
+        return;
+    }
+    snprintf(value, sizeof value, "%s%s%s", shim, *others ? ":" : "", others);
+    spank_setenv(spank, "LD_PRELOAD", value, 1);
+}
+
+/* Several tasks would write one image's name. A program that should go on from its image must not begin anew instead. */
+static int is_refused(spank_t spank, int is_restart)
+{
+    uint32_t tasks = 1;
+
+    if (spank_get_item(spank, S_JOB_TOTAL_TASK_COUNT, &tasks) != ESPANK_SUCCESS || tasks == 1)
+        return 0;
+    slurm_error("stasis: R-SEVERAL-TASKS: a step of %u tasks cannot be checkpointed yet; %s", tasks,
+                is_restart ? "nothing is restarted" : "it runs without images");
+    if (is_restart)
+        _exit(EXIT_REFUSED); /* of the task */
+    return 1;
+}
+
+/* A step of a job that was requeued goes on from its image, if it had one. 1: it does. */
+static int goes_on(spank_t spank)
+{
+    char directory[MAX_PATH], job[64], step[64], image[2 * MAX_PATH];
+    uint32_t restarts = 0;
+
+    if (spank_get_item(spank, S_SLURM_RESTART_COUNT, &restarts) != ESPANK_SUCCESS || !restarts)
+        return 0;
+    if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && !getcwd(directory, sizeof directory))
+        return 0;
+    task_variable(spank, ENV_SLURM_JOB, job, sizeof job);
+    task_variable(spank, ENV_SLURM_STEP, step, sizeof step);
+    snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
+    if (access(image, F_OK))
+        return 0;
+    spank_setenv(spank, ENV_RESTART, directory, 1);
+    spank_setenv(spank, ENV_JOB, job, 1); /* there may be images of other jobs */
+    return 1;
+}
+
+int slurm_spank_task_init(spank_t spank, int count, char **arguments)
+{
+    const char *shim = argument(count, arguments, "shim");
+    char value[MAX_PATH];
+    int wanted = 0, is_restart = 0;
+
+    if (!is_step(spank))
+        return 0;
+    for (int i = 0; i < OPTIONS; i++)
+        if (*task_variable(spank, options[i].variable, value, sizeof value)) {
+            wanted = 1;
+            is_restart |= i == OPTION_RESTART;
+        }
+    if (!wanted)
+        return 0;
+    set_defaults(spank, count, arguments);
+    if (!is_restart)
+        is_restart = goes_on(spank);
+    if (is_refused(spank, is_restart))
+        return 0;
+    preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
+    return 0;
+}

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+# A Slurm cluster of one node for the tests, without systemd: munge, slurmctld and slurmd, all below one directory, ended by
+# their PIDs. slurmd needs root.
+
+# cluster_start DIRECTORY PLUGIN: DIRECTORY must not exist; plugstack.conf has PLUGIN and its arguments in it. Sets SLURM_CONF.
+cluster_start() {
+    local directory=$1 plugin=$2
+    mkdir -p "$directory"/{state,spool,log}
+    chmod 755 "$directory" "$directory/log"
+    chown slurm: "$directory/state" "$directory/log"
+    CLUSTER=$directory
+    : >"$CLUSTER/pids"
+    export SLURM_CONF=$CLUSTER/slurm.conf
+    echo "optional $plugin" >"$CLUSTER/plugstack.conf"
+    cluster_configure >"$SLURM_CONF"
+    cluster_munge
+    cluster_daemon slurmctld -D
+    cluster_daemon slurmd -D -N n1
+    until_true 60 cluster_is_up || { cat "$CLUSTER"/log/* >&2; return 1; }
+}
+
+# Ports of its own, so that tests may run side by side.
+cluster_configure() {
+    local port=$((20000 + $$ % 5000 * 2)) # below the range of ports that the kernel gives out
+    cat <<END
+ClusterName=stasistest
+SlurmctldHost=$(hostname)(127.0.0.1)
+SlurmctldPort=$port
+SlurmdPort=$((port + 1))
+SlurmUser=slurm
+AuthType=auth/munge
+AuthInfo=cred_expire=5,socket=$CLUSTER/munge.socket
+StateSaveLocation=$CLUSTER/state
+SlurmdSpoolDir=$CLUSTER/spool
+SlurmctldPidFile=$CLUSTER/slurmctld.pid
+SlurmdPidFile=$CLUSTER/slurmd.pid
+SlurmctldLogFile=$CLUSTER/log/slurmctld.log
+SlurmdLogFile=$CLUSTER/log/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerParameters=sched_interval=2,batch_sched_delay=0,requeue_delay=1,sched_min_interval=0
+SlurmdParameters=config_overrides
+JobAcctGatherType=jobacct_gather/linux
+MpiDefault=none
+SwitchType=switch/none
+ReturnToService=2
+KillWait=5
+PlugStackConfig=$CLUSTER/plugstack.conf
+MailProg=/bin/true
+NodeName=n1 NodeHostname=$(hostname) NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+END
+}
+
+# A munged of our own: its key, socket and files are in the cluster's directory.
+cluster_munge() {
+    install -d -o munge -m 755 "$CLUSTER/munge"
+    ln -s munge/socket "$CLUSTER/munge.socket"
+    head -c 128 /dev/urandom >"$CLUSTER/munge/key"
+    chown munge: "$CLUSTER/munge/key"
+    chmod 400 "$CLUSTER/munge/key"
+    cluster_start_one setpriv --reuid=munge --regid=munge --clear-groups munged --foreground --force --key-file="$CLUSTER/munge/key" \
+        --socket="$CLUSTER/munge/socket" --pid-file="$CLUSTER/munge/pid" --log-file="$CLUSTER/munge/log" \
+        --seed-file="$CLUSTER/munge/seed"
+    until_true 20 test -S "$CLUSTER/munge/socket"
+}
+
+cluster_start_one() {
+    (close_foreign_descriptors; exec "$@") </dev/null >>"$CLUSTER/log/out" 2>&1 &
+    echo "$!" >>"$CLUSTER/pids"
+}
+
+cluster_daemon() {
+    cluster_start_one "$1" -f "$SLURM_CONF" "${@:2}"
+}
+
+cluster_is_up() {
+    sinfo -h -N -o %t 2>/dev/null | grep -q '^idle'
+}
+
+cluster_is_empty() {
+    [ -z "$(squeue -h -o %A 2>/dev/null)" ]
+}
+
+cluster_stop() {
+    local pid
+    squeue -h -o %A 2>/dev/null | xargs -r scancel 2>/dev/null || :
+    until_true 20 cluster_is_empty || :
+    for pid in $(tac "$CLUSTER/pids"); do kill "$pid" 2>/dev/null || :; done
+    for pid in $(cat "$CLUSTER/pids"); do until_true 20 is_gone "$pid" || kill -KILL "$pid" 2>/dev/null || :; done
+}
