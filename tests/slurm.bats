@@ -80,9 +80,7 @@ is_restarted() {
         "export PATH=/usr/bin:/bin GUEST_READY=$T/ready" "srun --export=ALL $GUESTS/stdio 4"
     wait_for_file "$IMAGES/$JOB.0.ckpt" 60
     as_user scontrol requeue "$JOB"
-    until_true 60 has_state "$JOB" PD
-    as_user scontrol update "JobId=$JOB" StartTime=now
-    until_true 60 is_restarted "$JOB" 1
+    until_true 90 is_restarted "$JOB" 1 || fail "$(scontrol show job "$JOB"; cat "$T/count.out" "$T/count.err")"
     release
     until_true 60 job_is_over "$JOB"
     says_ok count
