@@ -166,6 +166,11 @@ static void set_process(struct last_plan *plan)
         must(SYS_CALL(mlockall, plan->lock_future, 0, 0, 0, 0, 0), "lock memory to come");
     if (plan->thp_disabled) /* from 6.18 on there are flags beside the 1 */
         sys_prctl(PR_SET_THP_DISABLE, 1, plan->thp_disabled & ~1U, 0, 0);
+    if (plan->merges)
+        sys_prctl(67 /* PR_SET_MEMORY_MERGE, 6.4 */, 1, 0, 0, 0);
+    for (uint32_t command = 1; command; command <<= 1) /* while there is one thread: it is slow with more */
+        if (plan->barriers & command)
+            SYS_CALL(membarrier, command, 0, 0, 0, 0, 0);
     for (int i = 0; i < AGENT_SIGNALS; i++)
         if (i + 1 != SIGKILL && i + 1 != SIGSTOP)
             must(sys_rt_sigaction(i + 1, &plan->actions[i], NULL), "signal action");

@@ -231,6 +231,8 @@ struct agent_page {
     uint32_t lock_future;       /* MCL_ flags of mlockall(2) for mappings to come */
     uint32_t thp_disabled;      /* PR_GET_THP_DISABLE */
     uint32_t no_exec_gain;      /* PR_GET_MDWE */
+    uint32_t merges;            /* PR_GET_MEMORY_MERGE */
+    uint32_t barriers;          /* commands of membarrier(2) by which the process has registered */
     uint32_t first_key;         /* the lowest protection key that is free (pkeys(7)); 0: the CPU has none, or none is free */
     struct agent_action actions[AGENT_SIGNALS]; /* of signal index + 1 */
 

@@ -64,7 +64,7 @@ struct last_plan {
     uint32_t dumpable;
     uint32_t no_new_privileges;
     uint32_t keep_capabilities, subreaper, parent_death;
-    uint32_t lock_future, thp_disabled, no_exec_gain; /* as in struct memory_record */
+    uint32_t lock_future, thp_disabled, no_exec_gain, merges, barriers; /* as in struct memory_record */
     struct last_thread *threads;     /* the main thread (tid == pid) first */
     uint64_t stacks;                 /* LAST_STACK_BYTES for each thread */
     uint64_t note_address;           /* of struct restart_note in the program */

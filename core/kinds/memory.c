@@ -363,6 +363,8 @@ static int collect(struct saving *saving, struct parts *parts)
     parts->record.lock_future = page->lock_future;
     parts->record.thp_disabled = page->thp_disabled;
     parts->record.no_exec_gain = page->no_exec_gain;
+    parts->record.merges = page->merges;
+    parts->record.barriers = page->barriers;
     if (!error)
         error = refuse_flags(saving);
     if (!error)

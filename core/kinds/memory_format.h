@@ -26,10 +26,12 @@ struct memory_record {
     uint32_t lock_future;   /* mlockall(2)'s flags for mappings to come */
     uint32_t thp_disabled;  /* PR_GET_THP_DISABLE */
     uint32_t no_exec_gain;  /* PR_GET_MDWE */
+    uint32_t merges;        /* PR_GET_MEMORY_MERGE */
+    uint32_t barriers;      /* commands of membarrier(2) by which the process has registered */
     /* then: vdso_length bytes of the vdso; file_count times file_identity and path; mapping_count mapping_records;
      * guard_count guard_records; for each mapping with MAPPING_NAMED its name as a text */
 };
-static_assert(sizeof(struct memory_record) == 40, "memory record");
+static_assert(sizeof(struct memory_record) == 48, "memory record");
 
 struct mapping_record {
     uint64_t start, end;

@@ -479,6 +479,8 @@ int memory_last(struct restoring *restoring, struct reader *reader)
     plan->lock_future = record.lock_future;
     plan->thp_disabled = record.thp_disabled;
     plan->no_exec_gain = record.no_exec_gain;
+    plan->merges = record.merges;
+    plan->barriers = record.barriers;
     return plan_vdso(plan, staging);
 }
 

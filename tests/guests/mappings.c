@@ -421,6 +421,36 @@ static void thp_check(uint64_t tick)
     must(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1, "PR_SET_THP_DISABLE is lost");
 }
 
+/* ---- pages that may be merged, whatever is mapped later ---- */
+
+static int merge_make(void)
+{
+    return !prctl(67 /* PR_SET_MEMORY_MERGE, 6.4 */, 1, 0, 0, 0);
+}
+
+static void merge_check(uint64_t tick)
+{
+    (void)tick;
+    must(prctl(68 /* PR_GET_MEMORY_MERGE */, 0, 0, 0, 0) == 1, "PR_SET_MEMORY_MERGE is lost");
+}
+
+/* ---- barriers for which a process must have registered: membarrier(2) ---- */
+
+enum { BARRIER = 8, BARRIER_FOR_CODE = 32, BARRIER_QUERY = 0 };
+
+static int barrier_make(void)
+{
+    long known = syscall(SYS_membarrier, BARRIER_QUERY, 0, 0);
+
+    return known > 0 && known & BARRIER_FOR_CODE && !syscall(SYS_membarrier, 2 * BARRIER, 0, 0);
+}
+
+static void barrier_check(uint64_t tick)
+{
+    must(tick % 16 || !syscall(SYS_membarrier, BARRIER, 0, 0), "the registration is lost");
+    must(tick % 16 || syscall(SYS_membarrier, BARRIER_FOR_CODE, 0, 0) < 0, "there is a registration that nobody asked for");
+}
+
 /* ---- names ---- */
 
 static char *named, *named_empty;
@@ -791,6 +821,8 @@ static const struct sort {
     { "vsyscall", vsyscall_make, vsyscall_check, NULL },
     { "bss", bss_make, bss_check, NULL },
     { "stacks", small_make, small_check, small_finish },
+    { "merged", merge_make, merge_check, NULL },
+    { "barriers", barrier_make, barrier_check, NULL },
     { "thp", thp_make, thp_check, NULL }, /* last: the sort "advice" wants huge pages */
 };
 enum { SORTS = sizeof sorts / sizeof *sorts };
