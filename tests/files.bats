@@ -31,6 +31,10 @@ sort_lives() {
     grep -q 'bytes saved' <(stasis show "$IMAGE")
 }
 
+@test "files: pipes with packets in them, and pipes whose other end is closed" {
+    sort_lives pipes
+}
+
 @test "files: O_TMPFILE" {
     sort_lives tmpfile
 }

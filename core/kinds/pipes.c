@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* Pipes whose both ends the program holds (many programs wake themselves through one). Bytes in flight are copied with
- * tee(2), which takes nothing out. A pipe that leads elsewhere is refused. */
+/* Pipes whose both ends the program holds (many programs wake themselves through one), or whose other end nobody holds any
+ * more. Bytes in flight are copied with tee(2), which takes nothing out, packets (O_DIRECT, pipe(2)) as packets. A pipe that
+ * leads elsewhere is refused. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +18,8 @@ struct pipe_record {
     uint64_t pipe;      /* the inode: which descriptors are of the same pipe */
     uint32_t capacity;  /* bytes */
     uint32_t length;    /* bytes in flight that follow; only with the pipe's first record */
+    uint32_t packets;   /* 0: a stream of bytes; otherwise behind the bytes so many uint32_t, their lengths */
+    uint32_t reserved;
 };
 
 struct pipe_pair {
@@ -44,29 +48,56 @@ static int is_writing_end(const struct descriptor *descriptor, const void *wante
     return is_same_pipe(descriptor, wanted) && (descriptor->flags & O_ACCMODE) != O_RDONLY;
 }
 
-static int pipes_claim(const struct saving *saving, const struct descriptor *descriptor)
+static int is_packet_end(const struct descriptor *descriptor, const void *wanted)
 {
-    return is_pipe(descriptor) && step_find(saving, is_reading_end, descriptor) && step_find(saving, is_writing_end, descriptor);
+    return is_writing_end(descriptor, wanted) && descriptor->flags & O_DIRECT;
 }
 
-/* Reads what tee() has copied into a pipe of our own. */
-static int drain(int fd, struct buffer *bytes)
+/* A description of our own. */
+static int open_here(const struct saving *holder, const struct descriptor *descriptor, int access)
 {
-    char chunk[PAGE_BYTES];
-    ssize_t got;
+    char path[64];
 
-    while ((got = read(fd, chunk, sizeof chunk)) > 0)
-        buffer_add(bytes, chunk, (size_t)got);
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", holder->view, descriptor->number);
+    return open(path, access | O_NONBLOCK | O_CLOEXEC);
+}
+
+/* Nobody holds the other end, here or elsewhere: pipe(7), and poll(2) tells. */
+static int other_end_is_gone(const struct saving *saving, const struct descriptor *descriptor)
+{
+    struct pollfd pipe = { .fd = open_here(saving, descriptor, descriptor->flags & O_ACCMODE) };
+    int gone = pipe.fd >= 0 && poll(&pipe, 1, 0) > 0 && pipe.revents & (POLLHUP | POLLERR);
+
+    close(pipe.fd);
+    return gone;
+}
+
+static int pipes_claim(const struct saving *saving, const struct descriptor *descriptor)
+{
+    return is_pipe(descriptor) &&
+           ((step_find(saving, is_reading_end, descriptor) && step_find(saving, is_writing_end, descriptor)) ||
+            other_end_is_gone(saving, descriptor));
+}
+
+/* Reads what tee() has copied into a pipe of our own. All bytes come at once, but for packets: those come one by one. */
+static int drain(int fd, int capacity, struct buffer *bytes, struct buffer *packets)
+{
+    char *chunk = malloc((size_t)capacity);
+    ssize_t got = chunk ? 0 : -1;
+
+    while (chunk && (got = read(fd, chunk, (size_t)capacity)) > 0) {
+        uint32_t length = (uint32_t)got;
+        buffer_add(bytes, chunk, length);
+        buffer_add(packets, &length, sizeof length);
+    }
+    free(chunk);
     return got < 0 && errno != EAGAIN ? -errno : 0;
 }
 
-static int peek(const struct descriptor *reader, int capacity, struct buffer *bytes)
+static int peek(const struct descriptor *reader, int capacity, struct buffer *bytes, struct buffer *packets)
 {
-    char path[64];
-    int copy[2], error = 0, fd;
+    int copy[2], error = 0, fd = open_here(reader->holder, reader, O_RDONLY);
 
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", reader->holder->view, reader->number);
-    fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -errno;
     if (pipe2(copy, O_NONBLOCK | O_CLOEXEC)) {
@@ -79,7 +110,7 @@ static int peek(const struct descriptor *reader, int capacity, struct buffer *by
     else if (tee(fd, copy[1], INT_MAX, SPLICE_F_NONBLOCK) < 0 && errno != EAGAIN)
         error = -errno;
     if (!error)
-        error = drain(copy[0], bytes);
+        error = drain(copy[0], capacity, bytes, packets);
     close(copy[0]);
     close(copy[1]);
     close(fd);
@@ -88,11 +119,8 @@ static int peek(const struct descriptor *reader, int capacity, struct buffer *by
 
 static int pipe_capacity(const struct saving *saving, const struct descriptor *descriptor)
 {
-    char path[64];
-    int fd, capacity;
+    int fd = open_here(saving, descriptor, descriptor->flags & O_ACCMODE), capacity;
 
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", saving->view, descriptor->number);
-    fd = open(path, (descriptor->flags & O_ACCMODE) | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -errno;
     capacity = fcntl(fd, F_GETPIPE_SZ);
@@ -100,31 +128,62 @@ static int pipe_capacity(const struct saving *saving, const struct descriptor *d
     return capacity < 0 ? -errno : capacity;
 }
 
+/* What is in the pipe; and where packets end, if it has any. */
+static int look_inside(struct saving *saving, const struct descriptor *descriptor, struct pipe_record *record, struct buffer *bytes,
+                       struct buffer *packets)
+{
+    const struct descriptor *reader = step_find(saving, is_reading_end, descriptor);
+    int error = peek(reader ? reader : descriptor, (int)record->capacity, bytes, packets);
+    size_t count = packets->length / sizeof(uint32_t);
+
+    if (!error && (count > 1 || (count && step_find(saving, is_packet_end, descriptor))))
+        record->packets = (uint32_t)count;
+    for (size_t i = 0; !error && i < record->packets; i++)
+        if (((const uint32_t *)packets->bytes)[i] > PIPE_BUF) /* no packet is that long: some bytes before it are none */
+            error = refuse(saving, "R-PIPE", "descriptor %d is a pipe with packets and other bytes in it", descriptor->number);
+    return error;
+}
+
 static int pipes_save(struct saving *saving, const struct descriptor *descriptor)
 {
     struct pipe_record record = { .pipe = descriptor->status.st_ino };
-    struct buffer payload = { 0 }, bytes = { 0 };
+    struct buffer payload = { 0 }, bytes = { 0 }, packets = { 0 };
     int capacity = pipe_capacity(saving, descriptor), error = capacity < 0 ? capacity : 0;
 
-    if (!error && step_find(saving, is_same_pipe, descriptor) == descriptor)
-        error = peek(step_find(saving, is_reading_end, descriptor), capacity, &bytes);
-    if (!error && descriptor->flags & O_DIRECT && bytes.length)
-        error = refuse(saving, "R-PIPE", "descriptor %d is a pipe of packets with packets in it", descriptor->number);
     descriptor_describe(descriptor, &record.descriptor);
     record.capacity = (uint32_t)capacity;
+    if (!error && step_find(saving, is_same_pipe, descriptor) == descriptor)
+        error = look_inside(saving, descriptor, &record, &bytes, &packets);
     record.length = (uint32_t)bytes.length;
     buffer_add(&payload, &record, sizeof record);
     buffer_add(&payload, bytes.bytes, bytes.length);
+    buffer_add(&payload, packets.bytes, record.packets * sizeof(uint32_t));
     if (!error)
-        error = bytes.error ? bytes.error
-                            : image_write_record(saving->writer, TAG_PIPE, RECORD_REQUIRED, saving->index, &payload);
+        error = bytes.error ? bytes.error : packets.error;
+    if (!error)
+        error = image_write_record(saving->writer, TAG_PIPE, RECORD_REQUIRED, saving->index, &payload);
+    buffer_free(&packets);
     buffer_free(&bytes);
     buffer_free(&payload);
     return error;
 }
 
+static int put(int fd, const char *bytes, size_t length)
+{
+    return !length || write(fd, bytes, length) == (ssize_t)length ? 0 : -EIO;
+}
+
+static int put_packets(int fd, const struct pipe_record *record, const char *bytes, const uint32_t *packets)
+{
+    int error = fcntl(fd, F_SETFL, O_DIRECT) ? -errno : 0;
+
+    for (uint32_t i = 0; !error && i < record->packets; bytes += packets[i++])
+        error = put(fd, bytes, packets[i]);
+    return !error && fcntl(fd, F_SETFL, 0) ? -errno : error;
+}
+
 /* Both ends of a new pipe, held above the image's numbers until the last stage closes all that is ours. */
-static int make_pair(struct restoring *restoring, const struct pipe_record *record, const void *bytes)
+static int make_pair(struct restoring *restoring, const struct pipe_record *record, const void *bytes, const uint32_t *packets)
 {
     struct pipe_pair *pair = calloc(1, sizeof *pair);
     int ends[2], error = 0;
@@ -144,8 +203,8 @@ static int make_pair(struct restoring *restoring, const struct pipe_record *reco
     }
     if (!error && fcntl(pair->ends[1], F_SETPIPE_SZ, record->capacity) < 0)
         error = -errno;
-    if (!error && record->length && write(pair->ends[1], bytes, record->length) != (ssize_t)record->length)
-        error = -EIO;
+    if (!error)
+        error = record->packets ? put_packets(pair->ends[1], record, bytes, packets) : put(pair->ends[1], bytes, record->length);
     pair->pipe = record->pipe;
     pair->next = restoring->pipes;
     restoring->pipes = pair;
@@ -179,12 +238,26 @@ static int pipes_make(struct restoring *restoring, struct reader *reader)
 {
     struct pipe_record record;
     const void *bytes;
+    uint32_t *packets;
+    uint64_t length = 0;
+    int error;
 
     reader_take(reader, &record, sizeof record);
     bytes = reader_view(reader, record.length);
-    if (reader->error)
-        return reader->error;
-    return find_pair(restoring, &record) ? 0 : make_pair(restoring, &record, bytes);
+    if (reader->error || record.packets > record.length)
+        return reader->error ? reader->error : -EBADMSG;
+    packets = calloc(record.packets + 1, sizeof *packets);
+    if (!packets)
+        return -ENOMEM;
+    error = reader_take(reader, packets, record.packets * sizeof *packets);
+    for (uint32_t i = 0; !error && i < record.packets; i++)
+        length += packets[i];
+    if (!error && record.packets && length != record.length)
+        error = -EBADMSG;
+    if (!error && !find_pair(restoring, &record))
+        error = make_pair(restoring, &record, bytes, packets);
+    free(packets);
+    return error;
 }
 
 static int pipes_open(struct restoring *restoring, struct reader *reader)

@@ -4,6 +4,7 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 
@@ -563,6 +564,28 @@ static int make_others(void)
     return 1;
 }
 
+/* ---- pipes: with packets in it, and two that nobody holds the other end of ---- */
+
+static int packets[2], ended[2], broken[2];
+
+static int make_pipes(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    return !pipe2(packets, O_DIRECT) && put(packets[1], "abc") && put(packets[1], "de") && !pipe(ended) && put(ended[1], "tail") &&
+           !close(ended[1]) && !pipe(broken) && !close(broken[0]);
+}
+
+/* A read of a pipe of packets gives one. */
+static int pipes_are_there(void)
+{
+    char got[8];
+    struct pollfd end = { .fd = ended[0], .events = POLLIN };
+
+    return read(packets[0], got, sizeof got) == 3 && put(packets[1], "abc") && read(packets[0], got, sizeof got) == 2 &&
+           put(packets[1], "de") && poll(&end, 1, 0) == 1 && end.revents == (POLLIN | POLLHUP) && !put(broken[1], "x") &&
+           errno == EPIPE;
+}
+
 /* ---- standard streams ---- */
 
 static int make_streams(void)
@@ -602,6 +625,7 @@ static const struct sort {
     { "lost-cwd", make_lost_cwd, is_open },
     { "lost-path", make_lost_path, is_open },
     { "others", make_others, is_open },
+    { "pipes", make_pipes, pipes_are_there },
     { "streams", make_streams, streams_take_lines },
 };
 
