@@ -9,7 +9,7 @@
 # Its images are taken with --stop, and the files of that moment are put back before each restart.
 
 ENOUGH=5500 # milliseconds that the golden run must compute
-SHORT=1500  # the same for the named set, which is repeated
+SHORT=1000  # the same for the named set, which is repeated
 PYTHON=/usr/bin/python3 # Debian's, which is no PIE
 FILES=
 

@@ -4,16 +4,19 @@
 # is 0 when nothing failed. The sets are the tests with one tag:
 #
 #   set      two programs, hog, one failure of each sort
-#   notice   one of each sort of thing that a single process may hold or be doing, and java
+#   notice   one of each sort of thing that a single process may hold or be doing
 #
-#   tests/repeat.sh [TIMES [SET]]        default: 50 set
+#   tests/repeat.sh [TIMES [SET...]]     default: 50 set
 
 set -uo pipefail
 # shellcheck source=SCRIPTDIR/prepare.sh
 . "$(dirname "$0")/prepare.sh"
 
 TIMES=${1:-50}
-SET=${2:-set}
+SETS=("${@:2}")
+[ ${#SETS[@]} -gt 0 ] || SETS=(set)
+FILTERS=()
+for set in "${SETS[@]}"; do FILTERS+=(--filter-tags "$set"); done
 PASSED=0
 FAILED=0
 LOG=$(mktemp "${TMPDIR:-/tmp}/stasis-repeat.XXXXXX")
@@ -29,7 +32,7 @@ trap 'kill -TERM "$STRESS" 2>/dev/null; wait "$STRESS" 2>/dev/null; rm -f "$LOG"
 
 for ((i = 1; i <= TIMES; i++)); do
     begin=$EPOCHSECONDS
-    STASIS_BUILD=$BUILD bats --jobs 8 --formatter tap --print-output-on-failure --filter-tags "$SET" "$ROOT"/tests/*.bats >"$LOG" 2>&1
+    STASIS_BUILD=$BUILD bats --jobs 8 --formatter tap --print-output-on-failure "${FILTERS[@]}" "$ROOT"/tests/*.bats >"$LOG" 2>&1
     ok=$(grep -c '^ok ' "$LOG")
     bad=$(grep -c '^not ok ' "$LOG")
     planned=$(awk -F'[.]+' '/^1\.\.[0-9]+$/ { print $2; exit }' "$LOG")
@@ -41,5 +44,5 @@ for ((i = 1; i <= TIMES; i++)); do
     if [ "$bad" != 0 ]; then grep -v '^ok ' "$LOG"; fi
 done
 
-printf 'set %s, %d times beside stress-ng: %d passed, %d failed\n' "$SET" "$TIMES" "$PASSED" "$FAILED"
+printf '%s, %d times beside stress-ng: %d passed, %d failed\n' "${SETS[*]}" "$TIMES" "$PASSED" "$FAILED"
 [ "$FAILED" = 0 ]

@@ -75,7 +75,6 @@ make_signals() {
     interrupted bc
 }
 
-# bats test_tags=notice
 @test "java, four threads and garbage collection" {
     needs java ecj
     ecj -proc:none -11 -d "$T" "$APPS/Life.java"
