@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/futex.h>
+#include <linux/mempolicy.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <signal.h>
@@ -219,6 +220,35 @@ static void make_thread(struct last_plan *plan, uint64_t index)
     must(result, "thread");
 }
 
+/* What could not be set here the check has said. The personality goes last: READ_IMPLIES_EXEC changes how memory is mapped. */
+static void set_traits(const struct agent_traits *traits)
+{
+    if (traits->no_new_privileges)
+        sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    sys_prctl(PR_SET_PDEATHSIG, traits->parent_death, 0, 0, 0);
+    for (int i = 0; i < AGENT_SPECULATIONS; i++)
+        if (traits->speculation[i] & PR_SPEC_PRCTL && traits->speculation[i] & ~(uint32_t)(PR_SPEC_PRCTL | PR_SPEC_ENABLE))
+            sys_prctl(PR_SET_SPECULATION_CTRL, i, traits->speculation[i] & ~(uint32_t)PR_SPEC_PRCTL, 0, 0);
+    if (traits->io_flusher)
+        sys_prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+    sys_prctl(PR_MCE_KILL, PR_MCE_KILL_SET, traits->machine_check, 0, 0);
+    SYS_CALL(set_mempolicy, traits->memory_policy, traits->memory_policy ? traits->nodes : 0, sizeof traits->nodes * 8 + 1, 0, 0, 0);
+    if (traits->tsc == PR_TSC_SIGSEGV)
+        must(sys_prctl(PR_SET_TSC, PR_TSC_SIGSEGV, 0, 0, 0), "PR_SET_TSC");
+    if (traits->cpuid == 1)
+        must(SYS_CALL(arch_prctl, ARCH_SET_CPUID, 0, 0, 0, 0, 0), "ARCH_SET_CPUID");
+    must(SYS_CALL(personality, traits->personality, 0, 0, 0, 0, 0), "personality");
+}
+
+/* Before the niceness, which it sets, too: to what the restart has, as another may be forbidden. */
+static void set_policy(const struct last_thread *last)
+{
+    long error = last->scheduling.size ? SYS_CALL(sched_setattr, 0, &last->scheduling, 0, 0, 0, 0) : 0;
+
+    if (last->scheduling_must)
+        must(error, "scheduling policy");
+}
+
 /* 7. What every thread sets for itself, up to the capabilities that let it come so far. */
 static void set_thread(const struct last_plan *plan, const struct last_thread *last)
 {
@@ -232,25 +262,66 @@ static void set_thread(const struct last_plan *plan, const struct last_thread *l
         must(SYS_CALL(arch_prctl, ARCH_SET_GS, thread->gs_base, 0, 0, 0, 0), "GS base");
     sys_prctl(PR_SET_NAME, (uint64_t)last->name, 0, 0, 0);
     sys_prctl(PR_SET_TIMERSLACK, thread->timer_slack, 0, 0, 0);
+    set_policy(last);
     SYS_CALL(setpriority, 0 /* PRIO_PROCESS: this thread */, 0, last->nice, 0, 0, 0);
+    if (last->io_priority)
+        SYS_CALL(ioprio_set, 1 /* IOPRIO_WHO_PROCESS: a thread */, 0, last->io_priority, 0, 0, 0);
     SYS_CALL(sched_setaffinity, 0, sizeof last->affinity, last->affinity, 0, 0, 0); /* CPUs that are not here are left out */
-    if (plan->no_new_privileges)
+    if (last->has_traits)
+        set_traits(&last->traits);
+    else if (plan->no_new_privileges)
         sys_prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-static void drop_capabilities(const struct last_plan *plan)
+/* Memory that lies elsewhere is moved: it was filled before its policy was known. */
+static void set_memory_policies(const struct last_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->memory_policy_count; i++) {
+        const struct last_memory_policy *range = &plan->memory_policies[i];
+        SYS_CALL(mbind, range->start, range->end - range->start, range->policy, range->nodes, sizeof range->nodes * 8 + 1, MPOL_MF_MOVE);
+    }
+}
+
+static void set_capabilities(uint64_t effective, uint64_t permitted, uint64_t inheritable)
 {
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
     struct __user_cap_data_struct data[2];
 
+    for (int i = 0; i < 2; i++)
+        data[i] = (struct __user_cap_data_struct){ .effective = (uint32_t)(effective >> 32 * i),
+                                                   .permitted = (uint32_t)(permitted >> 32 * i),
+                                                   .inheritable = (uint32_t)(inheritable >> 32 * i) };
+    must(SYS_CALL(capset, &header, data, 0, 0, 0, 0), "capabilities");
+}
+
+/* Ambient ones and secure bits are set while there is the right to: ambient ones must be inheritable before, and what is
+ * inheritable within the bounding set when it is set. */
+static void set_ambient(const struct agent_traits *traits)
+{
+    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct data[2] = { 0 };
+    uint64_t permitted;
+
+    SYS_CALL(capget, &header, data, 0, 0, 0, 0);
+    permitted = (uint64_t)data[1].permitted << 32 | data[0].permitted;
+    set_capabilities(permitted, permitted, traits->capabilities[2]);
+    for (int i = 0; i < 64; i++)
+        if (traits->capabilities[3] >> i & 1)
+            must(sys_prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, (uint64_t)i, 0, 0), "ambient capability");
+    if (sys_prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) != traits->secure_bits)
+        must(sys_prctl(PR_SET_SECUREBITS, traits->secure_bits, 0, 0, 0), "secure bits");
+}
+
+static void drop_capabilities(const struct last_plan *plan, const struct last_thread *last)
+{
+    const uint64_t *then = last->has_traits ? last->traits.capabilities : plan->capabilities;
+
+    if (last->has_traits)
+        set_ambient(&last->traits);
     for (int capability = 0; sys_prctl(PR_CAPBSET_READ, (uint64_t)capability, 0, 0, 0) >= 0; capability++)
         if (!(plan->capabilities[3] >> capability & 1))
             sys_prctl(PR_CAPBSET_DROP, (uint64_t)capability, 0, 0, 0);
-    for (int i = 0; i < 2; i++)
-        data[i] = (struct __user_cap_data_struct){ .effective = (uint32_t)(plan->capabilities[0] >> 32 * i),
-                                                   .permitted = (uint32_t)(plan->capabilities[1] >> 32 * i),
-                                                   .inheritable = (uint32_t)(plan->capabilities[2] >> 32 * i) };
-    must(SYS_CALL(capset, &header, data, 0, 0, 0, 0), "capabilities");
+    set_capabilities(then[0], then[1], then[2]);
 }
 
 /* 8. A barrier: nobody runs the program's code while another thread of it is missing. */
@@ -263,7 +334,7 @@ static __attribute__((noreturn)) void go(struct last_plan *plan, const struct la
         sys_futex(&plan->ready, FUTEX_WAIT_PRIVATE, ready, NULL);
         ready = __atomic_load_n(&plan->ready, __ATOMIC_SEQ_CST);
     }
-    drop_capabilities(plan);
+    drop_capabilities(plan, last);
     context_jump((const struct context *)last->thread.context);
 }
 
@@ -285,15 +356,18 @@ void last_stage(struct last_plan *plan)
         do_operation(&plan->operations[i]);
     unmap(plan->staging.start, plan->staging.end);
     place_vdso(plan);
+    set_memory_policies(plan);
     set_process(plan);
     must(SYS_CALL(set_tid_address, first->thread.clear_child_tid, 0, 0, 0, 0, 0), "TID address");
     must(SYS_CALL(arch_prctl, ARCH_SET_FS, first->thread.fs_base, 0, 0, 0, 0), "FS base");
     for (uint32_t i = 1; i < plan->thread_count; i++)
         make_thread(plan, i);
     set_thread(plan, first);
-    sys_prctl(PR_SET_KEEPCAPS, plan->keep_capabilities, 0, 0, 0);
     sys_prctl(PR_SET_CHILD_SUBREAPER, plan->subreaper, 0, 0, 0);
-    sys_prctl(PR_SET_PDEATHSIG, plan->parent_death, 0, 0, 0);
+    if (!first->has_traits) {
+        sys_prctl(PR_SET_KEEPCAPS, plan->keep_capabilities, 0, 0, 0);
+        sys_prctl(PR_SET_PDEATHSIG, plan->parent_death, 0, 0, 0);
+    }
     if (plan->no_exec_gain)
         must(sys_prctl(65 /* PR_SET_MDWE, 6.3 */, plan->no_exec_gain, 0, 0, 0), "PR_SET_MDWE");
     sys_prctl(PR_SET_DUMPABLE, plan->dumpable == 1, 0, 0, 0); /* 2 is the kernel's to set: the next stricter one */

@@ -31,6 +31,7 @@ enum {
     AGENT_MAX_HANDLES = 128, /* of one message; unix(7): SCM_MAX_FD is 253 */
     PARK_LOOK_SECONDS = 1,
     NOTE_LIMITS = 16,      /* RLIMIT_ numbers there are */
+    AGENT_MASK_WORDS = 16, /* of CPUs, and of NUMA nodes */
 };
 
 /* Values of a queued stop signal that are no stop token. Tokens are random and above them. */
@@ -87,6 +88,26 @@ struct agent_thread {
     uint64_t rseq;         /* address of struct rseq; 0: none */
     uint32_t rseq_signature;
     uint32_t timer_slack;  /* nanoseconds, PR_GET_TIMERSLACK */
+};
+
+/* What else a thread can only be asked for by itself; by slot, as `threads`. */
+enum { AGENT_SPECULATIONS = 3, AGENT_CAPABILITY_SETS = 4 };
+struct agent_traits {
+    uint32_t ids[6];           /* user: real, effective, saved; group: the same */
+    uint32_t personality;
+    uint32_t secure_bits;      /* PR_GET_SECUREBITS */
+    uint32_t no_new_privileges;
+    uint32_t parent_death;     /* PR_GET_PDEATHSIG */
+    uint32_t tsc;              /* PR_GET_TSC; 0: unknown, as with the next */
+    uint32_t cpuid;            /* 1 + ARCH_GET_CPUID */
+    uint32_t speculation[AGENT_SPECULATIONS]; /* PR_GET_SPECULATION_CTRL; 0: this CPU has no such trouble, or cannot be told */
+    uint32_t io_flusher;       /* PR_GET_IO_FLUSHER */
+    uint32_t machine_check;    /* PR_MCE_KILL_GET */
+    uint32_t keyrings;         /* 1: a keyring of the thread or the process, keyrings(7) */
+    uint32_t memory_policy;    /* get_mempolicy(2), mode and flags */
+    uint32_t reserved;
+    uint64_t nodes[AGENT_MASK_WORDS];
+    uint64_t capabilities[AGENT_CAPABILITY_SETS]; /* effective, permitted, inheritable, ambient */
 };
 
 /* As the kernel's struct sigaction on x86-64. */
@@ -169,6 +190,8 @@ struct restart_note {
     uint64_t ids_by_request; /* 1: timer_create(2) gives the id that is asked for (PR_TIMER_CREATE_RESTORE_IDS) */
     uint64_t vdso_start;   /* of this kernel's vDSO and its data; 0: none */
     uint64_t vdso_end;
+    uint64_t is_bound;     /* 1: the restart's command could use but some CPUs of its cpuset, these: */
+    uint64_t given_cpus[AGENT_MASK_WORDS];
     uint64_t limits[NOTE_LIMITS][2]; /* soft, hard: to be set once the shim has what it needs; small ones stand in its way */
 };
 
@@ -233,6 +256,8 @@ struct agent_page {
     uint32_t no_exec_gain;      /* PR_GET_MDWE */
     uint32_t merges;            /* PR_GET_MEMORY_MERGE */
     uint32_t barriers;          /* commands of membarrier(2) by which the process has registered */
+    uint64_t given_cpus[AGENT_MASK_WORDS]; /* what the program could use when it was started, or restarted */
+    uint64_t widest_cpus[AGENT_MASK_WORDS]; /* the twin's answer: all that its cpuset has; 0: no twin */
     uint32_t first_key;         /* the lowest protection key that is free (pkeys(7)); 0: the CPU has none, or none is free */
     struct agent_action actions[AGENT_SIGNALS]; /* of signal index + 1 */
 
@@ -252,6 +277,7 @@ struct agent_page {
     int32_t to_send[AGENT_MAX_HANDLES]; /* numbers of descriptors */
 
     struct agent_thread threads[AGENT_MAX_THREADS];
+    struct agent_traits traits[AGENT_MAX_THREADS];
 
     /* The memory of these, too, is made when it is needed. The saver lists the timers, ORDER_DESCRIBE fills them in. */
     uint32_t timer_count;

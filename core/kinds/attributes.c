@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* Small attributes of the process: umask, dumpable, no-new-privs; and the states that are refused. */
+/* Small attributes of the process: umask, dumpable, no-new-privs, OOM score, what a core would hold; and the states that are
+ * refused. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "kind.h"
 
@@ -12,14 +16,44 @@ struct attributes_record {
     uint32_t no_new_privileges;
     uint32_t keep_capabilities;
     uint32_t subreaper;
-    uint32_t parent_death; /* signal, as the stop's first thread has it */
+    uint32_t parent_death; /* signal, as the stop's first thread has it; thread_traits.c has that of each */
 };
 static_assert(sizeof(struct attributes_record) == 24, "attributes record");
+
+/* Came later: not in every image. */
+struct more_attributes_record {
+    int32_t oom_score;       /* /proc/PID/oom_score_adj */
+    uint32_t core_filter;    /* /proc/PID/coredump_filter */
+};
 
 static long number_of(const char *status, const char *key, int base)
 {
     const char *text = status_field(status, key);
     return text ? strtol(text, NULL, base) : 0;
+}
+
+static long number_in(int pid, const char *name, int base)
+{
+    char *text = proc_read(pid, name, NULL);
+    long number = text ? strtol(text, NULL, base) : 0;
+
+    free(text);
+    return number;
+}
+
+/* The image has one set of ids; and nobody may read back what a keyring holds. */
+static int check_threads(struct saving *saving)
+{
+    const struct agent_traits *traits = saving->page->traits;
+
+    for (uint32_t i = 0; i < saving->thread_count; i++) {
+        if (memcmp(traits[i].ids, traits[0].ids, sizeof traits[i].ids))
+            return refuse(saving, "R-CREDENTIALS", "threads %u and %u run as different users or groups", saving->page->threads[0].tid,
+                          saving->page->threads[i].tid);
+        if (traits[i].keyrings)
+            return refuse(saving, "R-KEYRING", "thread %u has a keyring of its own, or one of the process", saving->page->threads[i].tid);
+    }
+    return 0;
 }
 
 static int attributes_save(struct saving *saving, const struct descriptor *none)
@@ -30,7 +64,10 @@ static int attributes_save(struct saving *saving, const struct descriptor *none)
                                         .keep_capabilities = saving->page->keep_capabilities,
                                         .subreaper = saving->page->subreaper,
                                         .parent_death = saving->page->parent_death };
-    int error = 0;
+    struct more_attributes_record more = { .oom_score = (int32_t)number_in(saving->pid, "oom_score_adj", 10),
+                                           .core_filter = (uint32_t)number_in(saving->pid, "coredump_filter", 16) };
+    struct buffer payload = { 0 };
+    int error = check_threads(saving);
 
     (void)none;
     if (!status)
@@ -42,12 +79,42 @@ static int attributes_save(struct saving *saving, const struct descriptor *none)
         error = refuse(saving, "R-TRACED", "the program is being traced by process %ld",
                        number_of(status, "TracerPid", 10));
     free(status);
-    return error ? error : save_record(saving, TAG_ATTRIBUTES, &record, sizeof record);
+    buffer_add(&payload, &record, sizeof record);
+    buffer_add(&payload, &more, sizeof more);
+    if (!error)
+        error = image_write_record(saving->writer, TAG_ATTRIBUTES, RECORD_REQUIRED, saving->index, &payload);
+    buffer_free(&payload);
+    return error;
+}
+
+static int write_number(const char *path, const char *format, int number)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC), failed = fd < 0 || dprintf(fd, format, number) < 0;
+
+    if (fd >= 0)
+        close(fd);
+    return failed ? -errno : 0;
+}
+
+/* Anybody may volunteer to be killed first; to be spared takes rights. */
+static int attributes_check(struct restoring *restoring, struct reader *reader)
+{
+    struct more_attributes_record more;
+    long own = number_in(getpid(), "oom_score_adj", 10);
+
+    reader_view(reader, sizeof(struct attributes_record));
+    if (reader->at == reader->length || reader_take(reader, &more, sizeof more))
+        return reader->error;
+    if (more.oom_score < own && write_number("/proc/self/oom_score_adj", "%d", more.oom_score))
+        adapted(restoring, "R-CREDENTIALS", "the program's OOM score was %d, which this restart may not set; it is %ld", more.oom_score, own);
+    write_number("/proc/self/oom_score_adj", "%d", (int)own);
+    return 0;
 }
 
 static int attributes_last(struct restoring *restoring, struct reader *reader)
 {
     struct attributes_record record;
+    struct more_attributes_record more;
 
     if (reader_take(reader, &record, sizeof record))
         return reader->error;
@@ -57,7 +124,11 @@ static int attributes_last(struct restoring *restoring, struct reader *reader)
     restoring->plan->keep_capabilities = record.keep_capabilities;
     restoring->plan->subreaper = record.subreaper;
     restoring->plan->parent_death = record.parent_death;
-    return 0;
+    if (reader->at < reader->length && !reader_take(reader, &more, sizeof more)) {
+        write_number("/proc/self/oom_score_adj", "%d", more.oom_score);
+        write_number("/proc/self/coredump_filter", "%#x", (int)more.core_filter);
+    }
+    return reader->error;
 }
 
 static void attributes_show(struct reader *reader, FILE *out)
@@ -73,6 +144,7 @@ const struct kind kind_attributes = {
     .name = "attributes",
     .tag = TAG_ATTRIBUTES,
     .save = attributes_save,
+    .check = attributes_check,
     .last = attributes_last,
     .show = attributes_show,
 };

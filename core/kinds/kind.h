@@ -109,6 +109,7 @@ struct restoring {
     int tails_are_kept;   /* regular_files.c's own */
     struct buffer missing; /* a sentence per line: what is not there */
     struct buffer adapted; /* the same: what will be otherwise than it was */
+    int cannot_schedule;  /* scheduling.c's own */
     struct unix_socket *unix_sockets; /* unix_make.c's own */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */
     int pid, session, group;
@@ -275,8 +276,11 @@ int mappings_parse(const char *maps, struct mappings *ret_mappings);
 void mappings_add_flags(struct mappings *mappings, const char *smaps);
 void mappings_free(struct mappings *mappings);
 
-/* threads.c: how many a record of the kind holds. */
+/* threads.c: how many a record of the kind holds; and one of them in the plan, looked for from *hint on, which is then behind
+ * it: records that go through the threads have them in the same order. NULL: none. */
 uint32_t threads_count(const struct reader *record);
+struct last_thread *threads_find(struct last_plan *plan, uint32_t tid, uint32_t *hint);
+uint32_t traits_policy_count(const struct reader *record); /* thread_traits.c: memory policies of ranges */
 
 /* timers.c: the timers that /proc/PID/timers tells of, AGENT_MAX_TIMERS at most, by rising id behind the interval timers. 0 or -errno. */
 int timers_list(struct saving *saving, const char *text, struct agent_timer *timers, uint32_t *ret_count);

@@ -8,7 +8,7 @@
 
 #include "../floor/agent_page.h"
 
-enum { LAST_VDSO_PARTS = 4, LAST_LIMITS = NOTE_LIMITS, LAST_AUXV_WORDS = 128, LAST_AFFINITY_WORDS = 16 };
+enum { LAST_VDSO_PARTS = 4, LAST_LIMITS = NOTE_LIMITS, LAST_AUXV_WORDS = 128, LAST_AFFINITY_WORDS = AGENT_MASK_WORDS };
 
 enum last_operation_kind {
     LAST_MAP = 1,    /* a fresh private anonymous mapping at `to` */
@@ -33,12 +33,34 @@ struct last_range {
     uint64_t start, end;
 };
 
+/* struct sched_attr of linux/sched/types.h, in its second size */
+struct last_scheduling {
+    uint32_t size, policy;
+    uint64_t flags;
+    int32_t nice;
+    uint32_t priority;
+    uint64_t runtime, deadline, period; /* runtime of the ordinary policies: the slice (6.12); 0: the machine's */
+    uint32_t least, most;               /* utilisation, 0 to 1024 */
+};
+
 struct last_thread {
     struct agent_thread thread;
     char name[16];
     int32_t nice;
+    uint32_t io_priority;      /* ioprio_set(2); 0: by niceness */
+    uint64_t affinity[LAST_AFFINITY_WORDS]; /* sched_setaffinity(2); all 0: stays as it is */
+    struct last_scheduling scheduling;      /* sched_setattr(2); size 0: stays as it is */
+    uint32_t scheduling_must;  /* 1: the check has found that it can be set */
+    uint32_t has_traits;       /* 1: `traits` is filled in */
+    struct agent_traits traits;
+};
+
+/* A memory policy of a range: mbind(2). */
+struct last_memory_policy {
+    uint64_t start, end;
+    uint32_t policy;           /* mode and flags */
     uint32_t reserved;
-    uint64_t affinity[LAST_AFFINITY_WORDS]; /* sched_setaffinity(2); all 0: unknown */
+    uint64_t nodes[AGENT_MASK_WORDS];
 };
 
 /* struct prctl_mm_map of linux/prctl.h */
@@ -66,6 +88,8 @@ struct last_plan {
     uint32_t keep_capabilities, subreaper, parent_death;
     uint32_t lock_future, thp_disabled, no_exec_gain, merges, barriers; /* as in struct memory_record */
     struct last_thread *threads;     /* the main thread (tid == pid) first */
+    uint32_t memory_policy_count;
+    struct last_memory_policy *memory_policies;
     uint64_t stacks;                 /* LAST_STACK_BYTES for each thread */
     uint64_t note_address;           /* of struct restart_note in the program */
     struct restart_note note;

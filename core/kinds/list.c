@@ -12,11 +12,14 @@ extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, k
 extern const struct kind kind_terminals;
 extern const struct kind kind_shared_memory, kind_shared_descriptors;
 extern const struct kind kind_unix_sockets;
+extern const struct kind kind_scheduling, kind_thread_traits;
 
 const struct kind *const kinds[] = {
     &kind_process,
     &kind_clocks,
     &kind_threads,
+    &kind_scheduling,    /* behind the threads, which it finds by their ids; */
+    &kind_thread_traits, /* and so does this */
     &kind_signals,
     &kind_timers,
     &kind_waiting_signals,

@@ -13,8 +13,8 @@ struct thread_record {
     struct agent_thread thread;
     char name[16];
     int32_t nice;
-    uint32_t reserved;
-    uint64_t affinity[LAST_AFFINITY_WORDS]; /* CPUs; all 0: more than fit */
+    uint32_t given;                         /* 1: these CPUs are what the program was started with, not of its own choice */
+    uint64_t affinity[LAST_AFFINITY_WORDS]; /* CPUs; all 0: more than fit, or all there were */
 };
 static_assert(sizeof(struct thread_record) == 232, "thread record");
 
@@ -30,18 +30,35 @@ static void read_name(const struct saving *saving, uint32_t tid, char name[16])
     free(text);
 }
 
-/* Only the ordinary policy comes back yet. */
-static int read_scheduling(struct saving *saving, struct thread_record *record)
+/* All CPUs that this process can have; which it has is not changed. */
+static void widest_cpus(uint64_t cpus[LAST_AFFINITY_WORDS])
 {
-    pid_t tid = (pid_t)record->thread.tid;
-    int policy = sched_getscheduler(tid);
+    uint64_t own[LAST_AFFINITY_WORDS] = { 0 };
+    int known = !sched_getaffinity(0, sizeof own, (cpu_set_t *)own);
 
-    if (policy > 0)
-        return refuse(saving, "R-SCHEDULING", "thread %d has scheduling policy %d", tid, policy & ~SCHED_RESET_ON_FORK);
-    errno = 0;
+    memset(cpus, 0xff, sizeof own);
+    sched_setaffinity(0, sizeof own, (cpu_set_t *)cpus);
+    memset(cpus, 0, sizeof own);
+    sched_getaffinity(0, sizeof own, (cpu_set_t *)cpus);
+    if (known)
+        sched_setaffinity(0, sizeof own, (cpu_set_t *)own);
+}
+
+/* A thread that may use all CPUs of its cpuset is bound to none: on another machine it may use all of that. */
+static void read_scheduling(const struct saving *saving, struct thread_record *record)
+{
+    static const uint64_t unknown[LAST_AFFINITY_WORDS];
+    uint64_t widest[LAST_AFFINITY_WORDS];
+    pid_t tid = (pid_t)record->thread.tid;
+
     record->nice = getpriority(PRIO_PROCESS, (id_t)tid);
     sched_getaffinity(tid, sizeof record->affinity, (cpu_set_t *)record->affinity);
-    return 0;
+    memcpy(widest, saving->page->widest_cpus, sizeof widest);
+    if (!memcmp(widest, unknown, sizeof widest))
+        widest_cpus(widest); /* no twin: we are most likely in the same */
+    record->given = !memcmp(record->affinity, saving->page->given_cpus, sizeof widest);
+    if (!memcmp(record->affinity, widest, sizeof widest))
+        memset(record->affinity, 0, sizeof widest);
 }
 
 static int threads_save(struct saving *saving, const struct descriptor *none)
@@ -54,7 +71,7 @@ static int threads_save(struct saving *saving, const struct descriptor *none)
         struct thread_record record = { .thread = saving->page->threads[i] };
         has_main |= record.thread.tid == saving->page->pid;
         read_name(saving, record.thread.tid, record.name);
-        error = read_scheduling(saving, &record);
+        read_scheduling(saving, &record);
         buffer_add(&payload, &record, sizeof record);
     }
     if (!error)
@@ -69,14 +86,57 @@ uint32_t threads_count(const struct reader *record)
     return (uint32_t)(record->length / sizeof(struct thread_record));
 }
 
+struct last_thread *threads_find(struct last_plan *plan, uint32_t tid, uint32_t *hint)
+{
+    for (uint32_t i = 0; i < plan->thread_count; i++, ++*hint)
+        if (plan->threads[*hint % plan->thread_count].thread.tid == tid)
+            return &plan->threads[(*hint)++ % plan->thread_count];
+    return NULL;
+}
+
+/* What the program was started with gives way to what this command was started with, if that is bound (taskset(1), srun); what
+ * a thread chose itself stays. */
+static int is_bound(const uint64_t widest[LAST_AFFINITY_WORDS], uint64_t ret_own[LAST_AFFINITY_WORDS])
+{
+    const size_t bytes = LAST_AFFINITY_WORDS * sizeof *ret_own;
+
+    memset(ret_own, 0, bytes);
+    return !sched_getaffinity(0, bytes, (cpu_set_t *)ret_own) && memcmp(ret_own, widest, bytes);
+}
+
+static int threads_check(struct restoring *restoring, struct reader *reader)
+{
+    struct thread_record record;
+    uint64_t widest[LAST_AFFINITY_WORDS], own[LAST_AFFINITY_WORDS];
+    int bound;
+
+    widest_cpus(widest);
+    bound = is_bound(widest, own);
+    while (reader->at < reader->length && !reader_take(reader, &record, sizeof record)) {
+        uint64_t lacking = 0, left = 0;
+        for (int i = 0; i < LAST_AFFINITY_WORDS && !(bound && record.given); i++) {
+            lacking |= record.affinity[i] & ~widest[i];
+            left |= record.affinity[i] & widest[i];
+        }
+        if (lacking)
+            adapted(restoring, "R-SCHEDULING", "threads were bound to CPUs of which %s; they are bound to %s", left ? "some are not here" :
+                  "none is here", left ? "those that are" : "none");
+    }
+    return reader->error;
+}
+
 /* The main thread goes first: the process that the restorer has made becomes it. */
 static int threads_last(struct restoring *restoring, struct reader *reader)
 {
     struct last_plan *plan = restoring->plan;
     uint32_t count = (uint32_t)(reader->length / sizeof(struct thread_record)), next = 1;
+    uint64_t widest[LAST_AFFINITY_WORDS];
+    int bound;
 
     if (!count || reader->length % sizeof(struct thread_record) || count != plan->thread_count)
         return -EBADMSG;
+    widest_cpus(widest);
+    plan->note.is_bound = bound = is_bound(widest, plan->note.given_cpus);
     for (uint32_t i = 0; i < count; i++) {
         struct thread_record record;
         reader_take(reader, &record, sizeof record);
@@ -86,7 +146,8 @@ static int threads_last(struct restoring *restoring, struct reader *reader)
         plan->threads[place].thread = record.thread;
         memcpy(plan->threads[place].name, record.name, sizeof record.name);
         plan->threads[place].nice = record.nice;
-        memcpy(plan->threads[place].affinity, record.affinity, sizeof record.affinity);
+        if (!bound || !record.given)
+            memcpy(plan->threads[place].affinity, record.affinity, sizeof record.affinity);
     }
     plan->note.threads = count;
     return 0;
@@ -104,6 +165,7 @@ const struct kind kind_threads = {
     .name = "threads",
     .tag = TAG_THREADS,
     .save = threads_save,
+    .check = threads_check,
     .last = threads_last,
     .show = threads_show,
 };

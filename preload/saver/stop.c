@@ -158,15 +158,13 @@ static int make_room(struct step *step)
     char *status = proc_read((int)step->page->pid, "status", NULL);
     const char *threads = status ? status_field(status, "Threads") : NULL;
     uint64_t room = (threads ? strtoull(threads, NULL, 10) : 1) * 2 + 64;
-    int failed;
+    const size_t ranges = offsetof(struct agent_page, range_count), threads_at = offsetof(struct agent_page, threads);
 
     free(status);
     if (room > AGENT_MAX_THREADS)
         room = AGENT_MAX_THREADS;
-    failed = fallocate(step->page_descriptor, 0, offsetof(struct agent_page, range_count),
-                       (off_t)(offsetof(struct agent_page, threads) - offsetof(struct agent_page, range_count) +
-                               room * sizeof *step->page->threads));
-    if (failed)
+    if (fallocate(step->page_descriptor, 0, (off_t)ranges, (off_t)(threads_at - ranges + room * sizeof *step->page->threads)) ||
+        fallocate(step->page_descriptor, 0, offsetof(struct agent_page, traits), (off_t)(room * sizeof *step->page->traits)))
         return fail(step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe %ju threads: %s", (uintmax_t)room,
                     strerror(errno));
     step->page->thread_room = (uint32_t)room;

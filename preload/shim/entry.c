@@ -286,6 +286,7 @@ __attribute__((constructor)) static void enter(void)
     read_trigger();
     find_rseq();
     find_vdso();
+    SYS_CALL(sched_getaffinity, 0, sizeof shim.given_cpus, shim.given_cpus, 0, 0, 0);
     fail = setting(ENV_TEST_FAIL);
     if (fail)
         text_add(shim.test_fail, sizeof shim.test_fail,

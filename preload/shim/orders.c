@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <linux/prctl.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
@@ -129,6 +130,8 @@ static int describe(struct agent_page *page)
     timers_note(page); /* before the signals that wait: see timers_note_signal() */
     cpu_clocks_note();
     page->trigger_owned = shim.trigger_owned;
+    __builtin_memcpy(page->given_cpus, shim.given_cpus, sizeof page->given_cpus);
+    memset(page->widest_cpus, 0, sizeof page->widest_cpus);
     page->dumpable = (uint32_t)sys_prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
     page->keep_capabilities = (uint32_t)sys_prctl(PR_GET_KEEPCAPS, 0, 0, 0, 0);
     page->subreaper = page->parent_death = 0;

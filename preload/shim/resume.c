@@ -191,6 +191,8 @@ void resume_after_restart(int leader)
         shim.generation = shim.note.generation;
         shim.vdso = (struct agent_range){ shim.note.vdso_start, shim.note.vdso_end };
         shim.pid_namespace = 0; /* another one */
+        if (shim.note.is_bound)
+            __builtin_memcpy(shim.given_cpus, shim.note.given_cpus, sizeof shim.given_cpus);
         page_make();
         interval_start();
         for (int i = 0; i < NOTE_LIMITS; i++)

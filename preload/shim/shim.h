@@ -57,6 +57,7 @@ struct shim {
     uint64_t stderr_device, stderr_inode;
     struct agent_action libc_action; /* of LIBC_SIGNAL, which is ours during a stop */
     uint32_t stderr_held;          /* as of the last stop */
+    uint64_t given_cpus[AGENT_MASK_WORDS]; /* sched_getaffinity(2) when the program began, or came back by a command that was bound */
     struct agent_range vdso;       /* the kernel's code in this process, with its data after a restart */
     uint32_t leaving;              /* 1: the program is ending, no page is made any more */
     uint32_t remaking;             /* 1: a thread makes the page again */
@@ -104,6 +105,10 @@ int stub_orphans_come_to_us(void);       /* PID 1 or a subreaper: orphans of our
 void orders_obey(struct agent_page *page, uint64_t token);                   /* slot 0 */
 void orders_wait(struct agent_page *page, uint64_t token, uint32_t release); /* the others */
 int orders_saver_lives(const struct agent_page *page);
+
+/* traits.c (island) */
+void traits_note(struct agent_traits *traits);   /* of the calling thread */
+void traits_of_twin(struct agent_page *page);
 
 /* twin.c (island) */
 long twin_make(struct agent_page *page);

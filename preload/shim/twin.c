@@ -40,6 +40,7 @@ static __attribute__((noreturn)) void twin_run(struct agent_page *page)
     sys_prctl(PR_SET_NAME, (uint64_t)TWIN_NAME, 0, 0, 0);
     sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     sys_prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+    traits_of_twin(page);
     __atomic_store_n(&page->twin_answer, 1, __ATOMIC_SEQ_CST);
     sys_futex(&page->twin_answer, FUTEX_WAKE, 1, NULL);
     while (__atomic_load_n(&page->twin_order, __ATOMIC_SEQ_CST) != TWIN_LEAVE) {
