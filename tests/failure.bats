@@ -352,6 +352,7 @@ make_inputs() {
 # bats test_tags=set
 @test "missing pieces are all named at once, and nothing is changed" {
     make_inputs
+    GUEST_FREE=20 # held before it writes over what the image needs
     start_guest files "$GUESTS/files" "$T/files" 3
     take "$PID"
     kill_hard "$PID"
@@ -376,6 +377,7 @@ make_inputs() {
 
 @test "an output that is shorter than it was is refused; one that has grown is cut" {
     make_inputs
+    GUEST_FREE=20 # held before it writes over what the image needs
     start_guest files "$GUESTS/files" "$T/files" 3
     until_true 20 has_grown "$T/files/output.txt" 100
     take "$PID"

@@ -11,7 +11,7 @@ hog() {
     start hog "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=hog -- \
         "$HOG" -m 64 -p rand -t "$threads" -s "$seconds" -o "$T/log" "$@"
     until_true 60 grep -qs ready "$T/log"
-    sleep "0.$((RANDOM % 9 + 1))"
+    pause "0.$((RANDOM % 6 + 1))"
     take "$PID"
     kill_hard "$PID"
     restart hog "$IMAGE"
@@ -26,15 +26,15 @@ hog() {
 
 # bats test_tags=set
 @test "hog, 9 threads, pages that change" {
-    hog 9 1 -d 30
+    hog 9 3 -d 30
 }
 
 @test "hog, 65 threads" {
-    hog 65 0.4
+    hog 65 0.8
 }
 
 @test "hog, 257 threads" {
-    hog 257 0.25
+    hog 257 0.5
 }
 
 @test "hog, sparse, text and zero pages" {
