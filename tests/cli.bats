@@ -3,7 +3,7 @@
 
 load helpers
 
-COMMANDS='run checkpoint restart list show verify'
+COMMANDS='run checkpoint restart list show verify scontrol'
 
 # ---- help and usage ----
 

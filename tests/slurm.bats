@@ -126,3 +126,36 @@ is_task_back() {
     [ "$status" = 0 ]
     [[ $output == *SLURM_STEP_ID=0* && $output != *LD_PRELOAD* && $output != *CHECKPOINT* ]] || fail "$output"
 }
+
+scontrol_checkpoint() {
+    run --separate-stderr stasis scontrol checkpoint "$@"
+}
+
+@test "slurm: scontrol checkpoint: create, vacate, requeue, and what is refused" {
+    become_job_user
+    start_srun held -J held --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
+    scontrol_checkpoint CReate "$JOB.0" MaxWait=60
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    [ "$output" = "$IMAGES/$JOB.0.ckpt" ] || fail "$output"
+    [ "$(generation "$output")" = 1 ]
+    scontrol_checkpoint cr "$JOB" # no step: all of them
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    scontrol_checkpoint create "$JOB.7"
+    [ "$status" = 1 ] || fail "status $status: $output $stderr"
+    [[ $stderr == *"Invalid job id specified"* ]]
+    scontrol_checkpoint requeue "$JOB.0"
+    [ "$status" = 1 ]
+    scontrol_checkpoint vacate "$JOB.0"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    wait_exit "$PID" 60
+    [ "$STATUS" = 75 ] || fail "status $STATUS"
+    [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 3 ]
+    scontrol_checkpoint create x.0
+    [ "$status" = 1 ]
+    scontrol_checkpoint create 1 Sometimes=1
+    [ "$status" = 1 ]
+    scontrol_checkpoint destroy 1
+    [ "$status" = 1 ]
+    run stasis scontrol ping # all else is scontrol's own
+    [[ $output == *"is UP"* ]] || fail "$output"
+}

@@ -5,6 +5,6 @@
 
 #include "options.h"
 
-extern const struct command command_run, command_checkpoint, command_restart, command_list, command_show, command_verify;
+extern const struct command command_run, command_checkpoint, command_restart, command_list, command_show, command_verify, command_scontrol;
 
 #endif

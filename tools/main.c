@@ -8,7 +8,7 @@
 #include "../core/registry/registry.h"
 
 static const struct command *const commands[] = {
-    &command_run, &command_checkpoint, &command_restart, &command_list, &command_show, &command_verify,
+    &command_run, &command_checkpoint, &command_restart, &command_list, &command_show, &command_verify, &command_scontrol,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
