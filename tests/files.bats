@@ -9,15 +9,7 @@ sort_lives() {
     mkdir -p "$T/files"
     own "$T/files"
     start_guest "$1" "${2:-$GUESTS/openfiles}" "$1" "$T/files"
-    take "$PID"
-    kill_hard "$PID"
-    restart_back "$1" "$IMAGE"
-    take "$PID"
-    kill_hard "$PID"
-    until_true 30 no_processes
-    restart "$1" "$IMAGE"
-    ends_well "$1" 200
-    says_ok "$1"
+    lives_on "$1"
 }
 
 # bats test_tags=notice

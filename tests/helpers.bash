@@ -173,6 +173,19 @@ says_ok() {
     ! grep BAD "$T/$1.out" || fail "$1 found a mistake"
 }
 
+# lives_on NAME: images of two lives of the guest that was started last, and a third life to its end.
+lives_on() {
+    take "$PID"
+    kill_hard "$PID"
+    restart_back "$1" "$IMAGE"
+    take "$PID"
+    kill_hard "$PID"
+    until_true 30 no_processes
+    restart "$1" "$IMAGE"
+    ends_well "$1" 200
+    says_ok "$1"
+}
+
 # ---- waiting: always for something, never for a time ----
 
 now_ms() {

@@ -79,6 +79,7 @@ struct saving {
     const struct descriptor **sockets; /* sockets.c's own: in the first process, those of all */
     size_t socket_count;
     struct unix_table *unix_sockets; /* unix_table.c's own, in the first process */
+    struct inet_end *inet_ends; /* inet.c's own, of the first process only */
     const char *test_fail; /* value of ENV_TEST_FAIL or NULL */
     char refusal[512];    /* name and sentence, when a kind refused */
 };
@@ -111,6 +112,9 @@ struct restoring {
     struct buffer adapted; /* the same: what will be otherwise than it was */
     int cannot_schedule;  /* scheduling.c's own */
     struct unix_socket *unix_sockets; /* unix_make.c's own */
+    struct tcp_socket *tcp; /* tcp.c's own */
+    int network;          /* tcp_network.c's own */
+    int network_is_checked; /* tcp.c's own */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */
     int pid, session, group;
     int has_terminal;     /* 1: a controlling one */

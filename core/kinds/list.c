@@ -13,6 +13,7 @@ extern const struct kind kind_terminals;
 extern const struct kind kind_shared_memory, kind_shared_descriptors;
 extern const struct kind kind_unix_sockets;
 extern const struct kind kind_scheduling, kind_thread_traits;
+extern const struct kind kind_tcp;
 
 const struct kind *const kinds[] = {
     &kind_process,
@@ -30,6 +31,7 @@ const struct kind *const kinds[] = {
     &kind_standard_streams,
     &kind_pipes,
     &kind_unix_sockets,
+    &kind_tcp,
     &kind_directories,
     &kind_shared_memory,
     &kind_shared_descriptors,

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../../core/kinds/inet.h"
 #include "saver.h"
 
 /* mlock is the one flag that a twin does not inherit; smaps takes as long as a fork, so it is read only for that. */
@@ -191,6 +192,7 @@ void describe_free(struct step *step)
     objects_forget(saving);
     sockets_forget(saving);
     unix_forget(saving);
+    inet_ends_forget(saving);
     mappings_free(&saving->mappings);
     close_if_open(&saving->memory);
     close_if_open(&saving->pagemap);

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+# TCP sockets: listeners, connections within the program, and those that lead out. `tcp` looks at every tick.
+
+load helpers
+
+# sort_lives WHAT [PORT]: two images of two lives, and a third life to the end.
+sort_lives() {
+    start_guest "$1" "$GUESTS/tcp" "$@"
+    lives_on "$1"
+}
+
+@test "tcp: connections with bytes both ways, and their listeners" {
+    sort_lives pairs
+}
+
+@test "tcp: the program that had its image taken runs on" {
+    start_guest pairs "$GUESTS/tcp" pairs
+    take "$PID"
+    take "$PID"
+    ends_well pairs
+    says_ok pairs
+}
+
+@test "tcp: two hundred connections" {
+    sort_lives many
+}
+
+@test "tcp: IPv4 through IPv6, other addresses, copies of descriptors, flags" {
+    sort_lives odd
+}
+
+@test "tcp: a socket that is connected with itself" {
+    sort_lives self
+}
+
+@test "tcp: queues that are full, with buffers of all sizes" {
+    sort_lives full
+}
+
+@test "tcp: queues that are full flow on in the program that had its image taken" {
+    start_guest full "$GUESTS/tcp" full
+    take "$PID"
+    take "$PID"
+    ends_well full
+    says_ok full
+}
+
+@test "tcp: half closed, closed and reset, with bytes that were not read" {
+    sort_lives halves
+}
+
+@test "tcp: connections that wait to be accepted" {
+    sort_lives backlog
+}
+
+@test "tcp: not connected, failed, and connecting" {
+    sort_lives unconnected
+}
+
+@test "tcp: options" {
+    sort_lives options
+}
+
+@test "tcp: calls that block go on" {
+    sort_lives blocked
+}
+
+@test "tcp: connections that lead out are cut, and said to be; --strict refuses" {
+    local port
+    start server "$GUESTS/tcp" server "$T/port"
+    wait_for_file "$T/port"
+    port=$(cat "$T/port")
+    start_guest outside "$GUESTS/tcp" outside "$port"
+    take "$PID"
+    kill_hard "$PID"
+    run --separate-stderr stasis restart --strict "$IMAGE"
+    [ "$status" = 69 ]
+    named "$stderr"
+    [[ $stderr == *R-SOCKET-OUTSIDE*"127.0.0.1:$port"* ]] || fail "it says: $stderr"
+    restart_back outside "$IMAGE"
+    [ "$(grep -c "a connection with 127.0.0.1:$port, comes back cut" "$T/outside.err")" = 2 ] || fail "it says: $(cat "$T/outside.err")"
+    : >"$T/outside.err"
+    take "$PID" # one has been looked at by now, the other waits to be
+    kill_hard "$PID"
+    until_true 30 no_guests outside
+    restart outside "$IMAGE"
+    ends_well outside 200
+    says_ok outside
+}
+
+no_guests() {
+    ! find_processes | grep -v " tcp$" | grep -q . && [ "$(find_processes | wc -l)" = 1 ]
+}
+
+@test "tcp: a port that somebody else has is named before anything is changed" {
+    local port
+    start_guest pairs "$GUESTS/tcp" pairs
+    take "$PID"
+    kill_hard "$PID"
+    port=$(stasis show "$IMAGE" | sed -nE 's/^  3: TCP, listening, at 127\.0\.0\.1:([0-9]+),.*/\1/p')
+    [ -n "$port" ]
+    restart_back pairs "$IMAGE" # has it now
+    run --separate-stderr stasis restart --check "$IMAGE"
+    [ "$status" = 69 ]
+    named "$stderr"
+    [[ $stderr == *"R-PORT-IN-USE: 127.0.0.1:$port, where descriptor 3 was, is in use by process "[0-9]* ]] || fail "it says: $stderr"
+    ends_well pairs 200
+    says_ok pairs
+}
+
+@test "tcp: urgent data, and bytes that nobody has accepted, are refused by name" {
+    local sort
+    for sort in urgent unaccepted-bytes; do
+        start_guest "$sort" "$GUESTS/tcp" "$sort"
+        refused "$PID" 69
+        [[ $stderr == *R-SOCKET-QUEUE* ]] || fail "it says: $stderr"
+        ends_well "$sort"
+        says_ok "$sort"
+    done
+}
