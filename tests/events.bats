@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# Descriptors that stand for events: eventfd, timerfd, signalfd, epoll. The guest `events` looks at them at every tick.
+# Descriptors that stand for events: eventfd, timerfd, signalfd, epoll, inotify. The guest `events` looks at them at every tick.
 
 load helpers
 
@@ -68,6 +68,10 @@ again() {
     exec 7>&-
 }
 
+@test "inotify: watches under their numbers, gaps among them, and events that were not read, in three lives" {
+    lives inotify "$GUESTS/events" inotify
+}
+
 # refused_as NAME WHAT [ARGUMENT]: the checkpoint of `forbidden WHAT` is refused by that name, and the program runs on.
 refused_as() {
     local name=$1
@@ -93,6 +97,11 @@ as_root() {
 
 @test "epoll: what no descriptor leads to any more is refused by name" {
     refused_as R-EPOLL lost-registration
+}
+
+@test "inotify: what has been moved, or was asked for by a raw system call, is refused by name" {
+    refused_as R-INOTIFY moved-watch
+    refused_as R-INOTIFY raw-watch
 }
 
 @test "timerfd: an alarm clock is refused by name" {

@@ -176,6 +176,27 @@ struct agent_range {
     uint64_t end;
 };
 
+/* What the program watches with inotify, as it asked for it: a table in the process's memory, of so many bytes, the entries one
+ * behind the other. Links are offsets in it; 0: none. */
+enum { AGENT_WATCH_HEADS = 1024 };
+struct agent_watches {
+    uint64_t used;
+    uint32_t heads[AGENT_WATCH_HEADS]; /* by descriptor and inode */
+};
+struct agent_watch {
+    uint32_t next;           /* with the same head */
+    int32_t number;          /* descriptor by which it was asked for */
+    int32_t watch;           /* its number (watch descriptor); 0: of the past */
+    uint32_t flags;          /* IN_ONESHOT, IN_EXCL_UNLINK */
+    uint64_t device, inode;  /* as stat(2) has them */
+    uint32_t length;         /* of the path, without its NUL */
+    char path[];
+};
+static inline uint64_t agent_watch_bytes(uint32_t length)
+{
+    return (sizeof(struct agent_watch) + (uint64_t)length + 1 + 7) / 8 * 8;
+}
+
 /* What the last stage of a restart tells the shim, written at agent_page.restart_note. */
 struct restart_note {
     uint64_t arena_start;  /* the last stage's own mapping: unmap it */
@@ -246,6 +267,7 @@ struct agent_page {
 
     /* Answer to ORDER_DESCRIBE. */
     uint64_t brk;
+    struct agent_range watches; /* struct agent_watches; start 0: none */
     uint32_t dumpable;
     uint32_t no_new_privileges;
     uint32_t keep_capabilities; /* PR_GET_KEEPCAPS */

@@ -81,6 +81,7 @@ enum record_tag {
     TAG_TIMERFD = 36,
     TAG_SIGNALFD = 37,
     TAG_EPOLL = 38,
+    TAG_INOTIFY = 39,
     TAG_UNIX_SOCKET = 41,
     TAG_TCP = 42,
     TAG_SHARED_MEMORY = 44,

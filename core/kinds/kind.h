@@ -80,6 +80,9 @@ struct saving {
     size_t socket_count;
     struct unix_table *unix_sockets; /* unix_table.c's own, in the first process */
     struct inet_end *inet_ends; /* inet.c's own, of the first process only */
+    /* The same: a range of the program's memory, added to `bytes`. */
+    int (*fetch_memory)(struct saving *saving, const struct agent_range *range, struct buffer *bytes);
+    struct buffer watches; /* inotifies.c's own */
     const char *test_fail; /* value of ENV_TEST_FAIL or NULL */
     char refusal[512];    /* name and sentence, when a kind refused */
 };

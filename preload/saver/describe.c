@@ -193,6 +193,7 @@ void describe_free(struct step *step)
     sockets_forget(saving);
     unix_forget(saving);
     inet_ends_forget(saving);
+    buffer_free(&saving->watches);
     mappings_free(&saving->mappings);
     close_if_open(&saving->memory);
     close_if_open(&saving->pagemap);

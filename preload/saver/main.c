@@ -84,7 +84,7 @@ static const char *refusal_name(const struct descriptor *descriptor)
         const char *start, *name;
     } names[] = {
         { "socket:", "R-SOCKET" },           { "pipe:", "R-PIPE" },
-        { "anon_inode:inotify", "R-INOTIFY" },   { "anon_inode:[io_uring]", "R-IO-URING" },
+        { "anon_inode:[io_uring]", "R-IO-URING" },
         { "anon_inode:[userfaultfd]", "R-USERFAULTFD" }, { "anon_inode:[pidfd]", "R-PIDFD" },
         { "/memfd:", "R-HUGETLB" }, { "/secretmem", "R-SECRET-MEMORY" },
     };
@@ -227,6 +227,7 @@ static int checkpoint_once(struct step *step, char *ret_path)
     step->saving.ask = stop_ask;
     step->saving.deadline = step->request->deadline;
     step->saving.fetch_handles = meeting_fetch;
+    step->saving.fetch_memory = meeting_fetch_memory;
     error = image_name(name, sizeof name, step->page->job, step->page->step);
     if (!error)
         image_sweep(step->page->directory, name);

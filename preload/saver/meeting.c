@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <poll.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -141,4 +143,27 @@ int meeting_fetch(struct saving *saving, const int *numbers, int count, int *ret
     memcpy(step->page->to_send, numbers, (size_t)count * sizeof *numbers);
     step->page->to_send_count = (uint32_t)count;
     return meeting_order(step, ORDER_DESCRIPTORS, ret_handles, count);
+}
+
+int meeting_fetch_memory(struct saving *saving, const struct agent_range *range, struct buffer *bytes)
+{
+    struct step *step = (struct step *)((char *)saving - offsetof(struct step, saving));
+    int copy = memfd_create("stasis", MFD_CLOEXEC), error = copy < 0 ? -errno : 0;
+    size_t length = 0;
+    char *text;
+
+    step->page->ranges[0] = *range; /* what they were filled with before has been copied by now */
+    step->page->lacking[0] = 0;
+    step->page->skip_absent = 0;
+    step->page->range_count = 1;
+    if (!error)
+        error = meeting_order(step, ORDER_COPY, &copy, 0);
+    text = error ? NULL : lseek(copy, 0, SEEK_SET) ? NULL : read_all(copy, &length);
+    if (!error && !text)
+        error = -errno;
+    buffer_add(bytes, text, length);
+    free(text);
+    if (copy >= 0)
+        close(copy);
+    return error ? error : bytes->error;
 }

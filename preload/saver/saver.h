@@ -82,6 +82,7 @@ int meeting_receive(int connection, int *ret_descriptors, int count);
 /* Gives an order whose answer comes over a connection: `count` descriptors are received, or, count 0, the one at
  * *descriptors is handed over. 0 or -errno. */
 int meeting_order(struct step *step, enum agent_order order, int *descriptors, int count);
+int meeting_fetch_memory(struct saving *saving, const struct agent_range *range, struct buffer *bytes); /* saving->fetch_memory */
 int meeting_fetch(struct saving *saving, const int *numbers, int count, int *ret_handles); /* saving->fetch_handles */
 
 /* signals.c: exit status. */

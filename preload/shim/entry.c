@@ -267,6 +267,7 @@ static void child_enters(void)
         shim.helpers[i] = 0; /* the parent's */
     cpu_clocks_forget();
     cpu_timers_forget();
+    watches_enter_child();
     shim.starting = shim.leaving = shim.remaking = 0;
     shim.page = shim.old_page = NULL; /* not inherited */
     shim.first = 0;

@@ -147,6 +147,11 @@ void waiting_queue(const struct restart_note *note);
 long waiting_put(uint32_t tid, siginfo_t *info);
 int waiting_claim(int number);
 
+/* watches.c (island) */
+void watches_note(int number, int id, const char *path, uint32_t mask); /* as inotify_add_watch(2) has just had them */
+void watches_describe(struct agent_page *page);
+void watches_enter_child(void);
+
 /* cpu_clocks.c (island): CPU time goes on over a restart. */
 void cpu_clocks_note(void);                            /* the process's, into shim */
 void cpu_clocks_note_thread(struct cpu_times *ret_times); /* the calling thread's, as the program sees them */

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* events WHAT: descriptors that stand for events: eventfd, timerfd, signalfd, epoll. Looks at them at every tick, until it is told
+/* events WHAT: descriptors that stand for events: eventfd, timerfd, signalfd, epoll, inotify. Looks at them at every tick, until it is told
  * to finish. What a kernel tells in fdinfo must stay, word for word, what it told at first. */
 #include "guest.h"
 
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 
 static int must(int result, const char *what)
@@ -472,6 +474,135 @@ static void end_epolls(void)
     same_lines(inner, "tfd:", inner_lines);
 }
 
+/* ---- inotify ---- */
+
+enum { GAPS = 40, FILES = 100, READS = 6 };
+static int watching, lazy, second, overflows, gap_watch, file_watches[FILES], place_watch, link_watch, second_watch;
+static char *watching_lines, *lazy_lines, *second_lines;
+
+static int watch_path(int fd, const char *path, uint32_t mask)
+{
+    return must(inotify_add_watch(fd, path, mask), path);
+}
+
+static void touch(const char *path)
+{
+    int fd = must(open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600), path);
+
+    must((int)pwrite(fd, "x", 1, 0), "write");
+    close(fd);
+}
+
+static const char *file_name(int file)
+{
+    static char name[32];
+
+    snprintf(name, sizeof name, "place/%03d", file);
+    return name;
+}
+
+static void make_inotifies(void)
+{
+    int first;
+
+    if ((mkdir("place", 0700) || mkdir("other", 0700) || mkdir("once", 0700) || symlink("place", "link")) && errno != EEXIST)
+        bad("mkdir: %s", strerror(errno));
+    watching = must(inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify");
+    for (int i = 0; i < FILES; i++) {
+        touch(file_name(i));
+        file_watches[i] = watch_path(watching, file_name(i), IN_MODIFY);
+        for (int gap = 0; gap < i % 3 * GAPS; gap++)
+            must(inotify_rm_watch(watching, watch_path(watching, "other", IN_CREATE)), "rm");
+    }
+    place_watch = watch_path(watching, "link/../link", IN_CREATE | IN_EXCL_UNLINK | IN_ONLYDIR);
+    if (watch_path(watching, "link", IN_DELETE | IN_MASK_ADD) != place_watch)
+        bad("two watches for one directory");
+    link_watch = watch_path(watching, "link", IN_ATTRIB | IN_DONT_FOLLOW);
+    gap_watch = watch_path(watching, "once", IN_CREATE | IN_ONESHOT);
+    lazy = must(inotify_init1(IN_NONBLOCK), "inotify");
+    watch_path(lazy, "other", IN_MODIFY | IN_CREATE);
+    touch("other/lazy");
+    first = must(inotify_init1(IN_NONBLOCK), "inotify");
+    second_watch = watch_path(first, "place", IN_MODIFY);
+    second = must(fcntl(first, F_DUPFD_CLOEXEC, 50), "dup");
+    must(dup2(lazy, first), "dup2");
+    watching_lines = lines_of(watching, "inotify");
+    lazy_lines = lines_of(lazy, "inotify");
+    second_lines = lines_of(second, "inotify");
+}
+
+/* Events without those that say that some are lost, each of which stands at the head. */
+static int read_events(int fd, struct inotify_event *to, int most)
+{
+    char bytes[4096];
+    ssize_t got;
+    int count = 0;
+
+    while ((got = read(fd, bytes, sizeof bytes)) > 0)
+        for (char *at = bytes; at < bytes + got;) {
+            const struct inotify_event *event = (const struct inotify_event *)at;
+            if (event->mask & IN_Q_OVERFLOW)
+                overflows++;
+            else if (count < most)
+                to[count++] = *event;
+            at += sizeof *event + event->len;
+        }
+    if (got < 0 && errno != EAGAIN)
+        bad("read of inotify: %s", strerror(errno));
+    return count;
+}
+
+static void expect_event(int fd, int watch, uint32_t mask, const char *what)
+{
+    struct inotify_event events[READS];
+    int count = read_events(fd, events, READS);
+
+    if (count != 1 || events[0].wd != watch || events[0].mask != mask)
+        bad("%s: %d events, watch %d instead of %d, mask %#x", what, count, count ? events[0].wd : 0, watch, count ? events[0].mask : 0);
+}
+
+static void look_at_inotifies(void)
+{
+    static int file;
+    struct inotify_event none[READS];
+
+    read_events(watching, none, 0); /* what a restart has lost */
+    read_events(second, none, 0);
+    file = (file + 1) % FILES;
+    touch(file_name(file));
+    expect_event(watching, file_watches[file], IN_MODIFY, "a file");
+    expect_event(second, second_watch, IN_MODIFY, "a file in a directory");
+    must(symlink("x", "place/new"), "symlink");
+    expect_event(watching, place_watch, IN_CREATE, "a new file");
+    must(unlink("place/new"), "unlink");
+    expect_event(watching, place_watch, IN_DELETE, "no file");
+    if (!is_ready(lazy, POLLIN))
+        bad("events that were not read are gone");
+    same_lines(watching, "inotify", watching_lines);
+    same_lines(lazy, "inotify", lazy_lines);
+    same_lines(second, "inotify", second_lines);
+}
+
+static void end_inotifies(void)
+{
+    struct inotify_event events[READS];
+    int before = overflows, count;
+
+    touch("once/once");
+    count = read_events(watching, events, READS);
+    if (count != 2 || events[0].wd != gap_watch || events[0].mask != IN_CREATE || events[1].mask != IN_IGNORED)
+        bad("once: %d events", count);
+    must(fchownat(AT_FDCWD, "link", getuid(), (gid_t)-1, AT_SYMLINK_NOFOLLOW), "chown");
+    expect_event(watching, link_watch, IN_ATTRIB, "a link");
+    count = read_events(lazy, events, READS);
+    if (count < 1 && overflows == before)
+        bad("events that were not read: %d, and %d overflows", count, overflows - before);
+    if (watch_path(watching, "other/lazy", IN_MODIFY) <= gap_watch)
+        bad("a number is given again");
+    if (overflows > 3 * 2)
+        bad("%d overflows", overflows);
+}
+
 /* ---- epoll and standard input ---- */
 
 static int stream_epoll, lines;
@@ -510,6 +641,7 @@ static const struct thing {
     { "timerfd", make_timerfds, look_at_timerfds, end_timerfds },
     { "signalfd", make_signalfds, look_at_signalfds, NULL },
     { "epoll", make_epolls, look_at_epolls, end_epolls },
+    { "inotify", make_inotifies, look_at_inotifies, end_inotifies },
     { "stream", make_stream, look_at_stream, end_stream },
 };
 

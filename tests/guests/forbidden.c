@@ -5,6 +5,8 @@
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
@@ -39,12 +41,31 @@ static int make_lost_registration(const char *path)
     return epoll;
 }
 
+static int make_moved_watch(const char *path)
+{
+    int fd = inotify_init1(IN_CLOEXEC);
+
+    (void)path;
+    return mkdir("here", 0700) || inotify_add_watch(fd, "here", IN_CREATE) < 0 || rename("here", "there") ? -1 : fd;
+}
+
+/* Not by libc. */
+static int make_raw_watch(const char *path)
+{
+    int fd = inotify_init1(IN_CLOEXEC);
+
+    (void)path;
+    return syscall(SYS_inotify_add_watch, fd, ".", IN_CREATE) < 0 ? -1 : fd;
+}
+
 static const struct thing {
     const char *name;
     int (*make)(const char *path);
 } things[] = {
     { "alarm-timer", make_alarm_timer },
     { "lost-registration", make_lost_registration },
+    { "moved-watch", make_moved_watch },
+    { "raw-watch", make_raw_watch },
 };
 
 int main(int count, char **arguments)
