@@ -87,6 +87,7 @@ enum record_tag {
     TAG_SHARED_MEMORY = 44,
     TAG_SHARED_DESCRIPTOR = 45,
     TAG_TERMINAL = 51,
+    TAG_FIFO = 53,
     TAG_SCHEDULING = 55,
     TAG_TRAITS = 56,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */

@@ -102,6 +102,7 @@ struct restoring {
     struct last_plan *plan;
     struct staging *staging;  /* memory_restore.c's own */
     struct pipe_pair *pipes;  /* pipes.c's own */
+    struct fifo *fifos;   /* fifos.c's own */
     int executable;       /* descriptor for PR_SET_MM_EXE_FD */
     int highest;          /* highest descriptor number that the image uses */
     int streams[3];       /* the command's stdin, stdout, stderr, out of the way */
@@ -231,6 +232,9 @@ int proc_path_is_foreign(const struct saving *saving, const char *path);
 int stream_of(const struct saving *saving, const struct descriptor *descriptor);
 int stream_check(struct restoring *restoring, int stream); /* says what --strict misses; 0 */
 int stream_duplicate(const struct restoring *restoring, int stream); /* a descriptor of the command's; -errno */
+
+/* pipes.c: what is in a pipe or FIFO, which stays in it. Behind `bytes`, in `packets`, the lengths of what would be read at once. */
+int pipe_peek(int fd, int capacity, struct buffer *bytes, struct buffer *packets);
 
 /* path_map.c: where a file of the image is now. Takes a malloc'ed path, gives back another; NULL for NULL or no memory. */
 char *path_now(const struct restoring *restoring, char *then);

@@ -12,7 +12,7 @@ extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, k
 extern const struct kind kind_terminals;
 extern const struct kind kind_shared_memory, kind_shared_descriptors;
 extern const struct kind kind_unix_sockets;
-extern const struct kind kind_scheduling, kind_thread_traits;
+extern const struct kind kind_scheduling, kind_thread_traits, kind_fifos;
 extern const struct kind kind_tcp;
 
 const struct kind *const kinds[] = {
@@ -30,6 +30,7 @@ const struct kind *const kinds[] = {
     &kind_terminals, /* before those streams that are none */
     &kind_standard_streams,
     &kind_pipes,
+    &kind_fifos,
     &kind_unix_sockets,
     &kind_tcp,
     &kind_directories,

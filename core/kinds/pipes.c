@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "../floor/text.h"
@@ -94,17 +95,17 @@ static int drain(int fd, int capacity, struct buffer *bytes, struct buffer *pack
     return got < 0 && errno != EAGAIN ? -errno : 0;
 }
 
-static int peek(const struct descriptor *reader, int capacity, struct buffer *bytes, struct buffer *packets)
+/* Most pipes are empty, and a user may not have as many as he likes: pipe(7). */
+int pipe_peek(int fd, int capacity, struct buffer *bytes, struct buffer *packets)
 {
-    int copy[2], error = 0, fd = open_here(reader->holder, reader, O_RDONLY);
+    int copy[2], error = 0, there = 0;
 
-    if (fd < 0)
+    if (ioctl(fd, FIONREAD, &there))
         return -errno;
-    if (pipe2(copy, O_NONBLOCK | O_CLOEXEC)) {
-        error = -errno;
-        close(fd);
-        return error;
-    }
+    if (!there)
+        return 0;
+    if (pipe2(copy, O_NONBLOCK | O_CLOEXEC))
+        return -errno;
     if (fcntl(copy[1], F_SETPIPE_SZ, capacity) < 0)
         error = -errno;
     else if (tee(fd, copy[1], INT_MAX, SPLICE_F_NONBLOCK) < 0 && errno != EAGAIN)
@@ -113,6 +114,16 @@ static int peek(const struct descriptor *reader, int capacity, struct buffer *by
         error = drain(copy[0], capacity, bytes, packets);
     close(copy[0]);
     close(copy[1]);
+    return error;
+}
+
+static int peek(const struct descriptor *reader, int capacity, struct buffer *bytes, struct buffer *packets)
+{
+    int fd = open_here(reader->holder, reader, O_RDONLY), error;
+
+    if (fd < 0)
+        return -errno;
+    error = pipe_peek(fd, capacity, bytes, packets);
     close(fd);
     return error;
 }
