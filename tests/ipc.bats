@@ -22,6 +22,22 @@ lives() {
     says_ok "$name"
 }
 
+# System V objects of this test's user.
+objects() {
+    local sort
+    for sort in m s q; do ipcs "-$sort" | awk -v user="$USER_ID" -v sort="$sort" '$3 == user || $3 == "user" user { print "-" sort, $2 }'; done
+}
+
+eval "$(declare -f teardown | sed '1s/teardown/teardown_common/')"
+
+teardown() {
+    local sort id
+    if [ ${#BECOME[@]} -gt 0 ]; then
+        while read -r sort id; do ipcrm "$sort" "$id"; done < <(objects)
+    fi
+    teardown_common
+}
+
 # The bubble's /dev/shm is its own: nothing of it shows outside.
 no_shm() {
     [ -z "$(find /dev/shm -name '*guest-*' -user "$USER_ID")" ] || fail "left in /dev/shm: $(ls /dev/shm)"
@@ -98,4 +114,40 @@ refused_as() {
 @test "a deleted file that is mapped shared" {
     lives mapped_files "$GUESTS/mapped_files" 0.3 deleted
     ! ls "$T"/mapped-* || fail "a deleted file has a name"
+}
+
+# The ids of before are somebody else's by now, in the namespace outside.
+system_v_lives() {
+    lives "$@"
+    [ -z "$(objects)" ] || fail "objects are left outside: $(objects)"
+}
+
+@test "System V IPC (PIE)" {
+    system_v_lives system_v "$GUESTS/system_v" 0.3
+}
+
+@test "System V IPC (not PIE)" {
+    system_v_lives system_v "$GUESTS/system_v-nopie" 0.3
+}
+
+@test "System V IPC, while the program stands still" {
+    VARIABLES=(STASIS_TEST_FAIL=memory)
+    system_v_lives system_v "$GUESTS/system_v" 0.3
+}
+
+@test "System V objects of others are refused by name, and so is a segment that others have attached" {
+    local id key=$((0x6f000000 + $$)) code='$| = 1; open(F, ">", $ENV{GUEST_READY}); close(F); sleep 600'
+    # shellcheck disable=SC2016
+    as_user perl -e 'semget($ARGV[0], 1, 0x200 | 0600) // die $!' "$key"
+    start_guest others perl -e "semop(semget($key, 1, 0), pack('s3', 0, 1, 0)) or die; $code"
+    refused "$PID" 69
+    [[ "$stderr" == *"R-SYSTEM-V:"* ]] || fail "another name: $stderr"
+    kill_hard "$PID"
+    start_guest attached perl -e "\$id = shmget($key, 4096, 0x200 | 0600) // die; shmwrite(\$id, 'abc', 0, 3) or die; $code"
+    take "$PID"
+    # shellcheck disable=SC2016
+    start attacher perl -MIPC::SharedMem -e '$m = IPC::SharedMem->new($ARGV[0], 4096, 0600)->attach // die; open(F, ">", $ARGV[1]); sleep 600' "$key" "$T/attached"
+    wait_for_file "$T/attached"
+    refused "${STARTED[-2]}" 69
+    [[ "$stderr" == *"R-SYSTEM-V:"* ]] || fail "another name: $stderr"
 }

@@ -61,6 +61,7 @@ enum agent_order {
     ORDER_TERMINAL, /* `terminal` is to say what the descriptor `argument` is. result: 0, -ENOTTY, -errno */
     ORDER_MAPS,     /* connect to `socket`, send own maps and smaps */
     ORDER_DESCRIPTORS, /* connect to `socket`, send the descriptors `to_send` */
+    ORDER_IPC,      /* fill in `ipc` and `undo`, for which the saver has made room */
     ORDER_HANDLES,  /* no twin: become dumpable until ORDER_RESUME, connect to `socket`, send own mem and pagemap */
     ORDER_RESUME,   /* run on */
     ORDER_EXIT,     /* exit_group(EXIT_RUN_AGAIN): --stop */
@@ -197,6 +198,22 @@ static inline uint64_t agent_watch_bytes(uint32_t length)
     return (sizeof(struct agent_watch) + (uint64_t)length + 1 + 7) / 8 * 8;
 }
 
+/* An object of System V that the process has used: what the kernel does not tell. */
+enum agent_ipc_sort { IPC_SORT_MEMORY = 1, IPC_SORT_SEMAPHORES, IPC_SORT_MESSAGES };
+enum { AGENT_MAX_IPC = 2048, AGENT_MAX_UNDO = 1024 };
+struct agent_ipc {
+    int32_t id;
+    uint16_t sort;
+    uint16_t created;      /* 1: by this process, or one that it was forked from */
+};
+
+/* What SEM_UNDO (semop(2)) will add to a semaphore when the process ends. */
+struct agent_undo {
+    int32_t id;
+    uint16_t number;
+    int16_t adjustment;
+};
+
 /* What the last stage of a restart tells the shim, written at agent_page.restart_note. */
 struct restart_note {
     uint64_t arena_start;  /* the last stage's own mapping: unmap it */
@@ -280,6 +297,8 @@ struct agent_page {
     uint32_t barriers;          /* commands of membarrier(2) by which the process has registered */
     uint64_t given_cpus[AGENT_MASK_WORDS]; /* what the program could use when it was started, or restarted */
     uint64_t widest_cpus[AGENT_MASK_WORDS]; /* the twin's answer: all that its cpuset has; 0: no twin */
+    uint32_t ipc_count;         /* of `ipc`; AGENT_MAX_IPC + 1: more than fit */
+    uint32_t undo_count;
     uint32_t first_key;         /* the lowest protection key that is free (pkeys(7)); 0: the CPU has none, or none is free */
     struct agent_action actions[AGENT_SIGNALS]; /* of signal index + 1 */
 
@@ -307,6 +326,9 @@ struct agent_page {
     uint32_t waiting_room;    /* of `waiting`, that has memory behind it */
     struct agent_timer timers[AGENT_MAX_TIMERS]; /* the interval timers first */
     struct agent_waiting waiting[AGENT_MAX_WAITING];
+
+    struct agent_ipc ipc[AGENT_MAX_IPC];     /* of ORDER_IPC */
+    struct agent_undo undo[AGENT_MAX_UNDO];
 };
 
 /* Bytes of a page file: a whole number of pages; a sparse file, so only what is used takes memory. */

@@ -14,6 +14,7 @@ extern const struct kind kind_shared_memory, kind_shared_descriptors;
 extern const struct kind kind_unix_sockets;
 extern const struct kind kind_scheduling, kind_thread_traits, kind_fifos;
 extern const struct kind kind_tcp;
+extern const struct kind kind_segments, kind_semaphores, kind_message_queues;
 
 const struct kind *const kinds[] = {
     &kind_process,
@@ -35,6 +36,9 @@ const struct kind *const kinds[] = {
     &kind_tcp,
     &kind_directories,
     &kind_shared_memory,
+    &kind_segments,
+    &kind_semaphores,
+    &kind_message_queues,
     &kind_shared_descriptors,
     &kind_regular_files,
     &kind_eventfds,

@@ -54,9 +54,7 @@ static int refuse_mapping(struct saving *saving, const struct mapping *mapping)
         return refuse(saving, "R-AIO", "a context of io_setup is mapped at %#" PRIx64, mapping->start);
     if (is_named(mapping, "/dev/") && !is_named(mapping, "/dev/zero") && !is_named(mapping, "/dev/shm/"))
         return refuse(saving, "R-DEVICE-MEMORY", "%s is mapped at %#" PRIx64, mapping->name, mapping->start);
-    if (object_of_mapping(mapping) == OBJECT_SEGMENT)
-        return refuse(saving, "R-SYSV-SHM", "a System V shared memory segment is attached at %#" PRIx64, mapping->start);
-    if (is_named(mapping, "/memfd:") && !object_of_mapping(mapping))
+    if ((is_named(mapping, "/memfd:") || is_named(mapping, "/SYSV")) && !object_of_mapping(mapping))
         return refuse(saving, "R-HUGETLB", "memory of huge pages at %#" PRIx64, mapping->start);
     if (!mapping->shared || object_of_mapping(mapping))
         return 0;

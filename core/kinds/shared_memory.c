@@ -176,7 +176,8 @@ int object_has_source(const struct saving *saving, const struct mapping *mapping
     int found = sort == OBJECT_POSIX && add_names(mapping->name, device_of(mapping), mapping->inode, &names);
 
     buffer_free(&names);
-    return found || (sort != OBJECT_ANONYMOUS && find_descriptor(saving, device_of(mapping), mapping->inode));
+    return found || (sort != OBJECT_ANONYMOUS && sort != OBJECT_SEGMENT /* an id is no inode */ &&
+                     find_descriptor(saving, device_of(mapping), mapping->inode));
 }
 
 static int is_of(const struct saving *saving, const struct mapping *mapping, enum object_sort sort, const struct mapping *like)
@@ -363,6 +364,20 @@ static int hold(struct saving *saving, enum object_sort sort, uint64_t device, u
     return object->name ? hold_content(saving, object) : -ENOMEM;
 }
 
+/* An object without a sort is in nobody's way, and holds the descriptor. */
+int object_keep_open(struct saving *saving, int fd)
+{
+    struct held_object *object = calloc(1, sizeof *object);
+
+    if (!object) {
+        close(fd);
+        return -ENOMEM;
+    }
+    *object = (struct held_object){ .next = saving->first->objects, .fd = fd };
+    saving->first->objects = object;
+    return 0;
+}
+
 /* A private mapping of a memfd that is not open any more is memory of its own. */
 static int is_private_copy(const struct saving *saving, const struct mapping *mapping)
 {
@@ -452,7 +467,7 @@ static const struct held_object *find_mapped(const struct saving *saving, int pi
 
     if (text && !mappings_parse(text, &mappings))
         for (size_t i = 0; !found && i < mappings.count; i++)
-            if (mappings.items[i].inode)
+            if (mappings.items[i].inode && object_of_mapping(&mappings.items[i]) != OBJECT_SEGMENT)
                 found = find_held(saving, device_of(&mappings.items[i]), mappings.items[i].inode);
     mappings_free(&mappings);
     free(text);

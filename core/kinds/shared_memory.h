@@ -24,6 +24,9 @@ int object_has_source(const struct saving *saving, const struct mapping *mapping
 int object_mapped_parts(struct saving *saving, enum object_sort sort, const struct mapping *like, struct content_part **ret_parts,
                         size_t *ret_count);
 
+/* Closed when the step has been saved. */
+int object_keep_open(struct saving *saving, int fd);
+
 /* Restorer. An object that was made: by a descriptor, an address, or a segment's id. */
 struct made_object {
     struct made_object *next;

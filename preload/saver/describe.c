@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../../core/floor/text.h"
 #include "../../core/kinds/inet.h"
 #include "saver.h"
 
@@ -21,6 +22,15 @@ static int has_locked_memory(const struct saving *saving)
 
     free(status);
     return has;
+}
+
+/* A twin has none of them: see preload/shim/ipc.c. */
+static int has_segments(const struct saving *saving)
+{
+    for (size_t i = 0; i < saving->mappings.count; i++)
+        if (text_starts(saving->mappings.items[i].name, "/SYSV"))
+            return 1;
+    return 0;
 }
 
 static int read_locks(struct saving *saving, int smaps)
@@ -45,7 +55,7 @@ int describe_mappings(struct step *step)
     if (!error)
         error = text ? mappings_parse(text, &saving->mappings) : -ENOMEM;
     free(text);
-    if (!error && has_locked_memory(saving))
+    if (!error && (has_locked_memory(saving) || has_segments(saving)))
         error = read_locks(saving, handles[1]);
     for (int i = 0; i < 2; i++)
         if (handles[i] >= 0)

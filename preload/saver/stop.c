@@ -284,6 +284,19 @@ static int await_threads(struct step *step, struct sent *sent)
     }
 }
 
+/* Few programs use any of it. */
+static int ask_for_ipc(struct step *step)
+{
+    const struct agent_page *page = step->page;
+
+    if (!page->ipc_count && !page->undo_count)
+        return 0;
+    if (fallocate(step->page_descriptor, 0, offsetof(struct agent_page, ipc), (off_t)(sizeof *page - offsetof(struct agent_page, ipc))))
+        return fail(step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe what the program uses of System V IPC: %s",
+                    strerror(errno));
+    return stop_order(step, ORDER_IPC) ? fail(step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer") : 0;
+}
+
 int stop_process(struct step *step)
 {
     struct sent by_libc_signal = { 0 }, sent = { .by_libc_signal = &by_libc_signal };
@@ -306,7 +319,7 @@ int stop_process(struct step *step)
         status = signals_list_timers(step);
     if (!status && stop_order(step, ORDER_DESCRIBE))
         status = fail(step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer");
-    return status;
+    return status ? status : ask_for_ipc(step);
 }
 
 static int still_there(const struct step *step)

@@ -268,6 +268,7 @@ static void child_enters(void)
     cpu_clocks_forget();
     cpu_timers_forget();
     watches_enter_child();
+    ipc_child_enters();
     shim.starting = shim.leaving = shim.remaking = 0;
     shim.page = shim.old_page = NULL; /* not inherited */
     shim.first = 0;

@@ -130,6 +130,7 @@ static int describe(struct agent_page *page)
     describe_memory(page);
     timers_note(page); /* before the signals that wait: see timers_note_signal() */
     cpu_clocks_note();
+    ipc_describe(page);
     page->trigger_owned = shim.trigger_owned;
     __builtin_memcpy(page->given_cpus, shim.given_cpus, sizeof page->given_cpus);
     memset(page->widest_cpus, 0, sizeof page->widest_cpus);
@@ -208,6 +209,9 @@ static long obey(struct agent_page *page, uint32_t order)
         return describe(page);
     case ORDER_WAITING:
         return collect_waiting(page);
+    case ORDER_IPC:
+        ipc_hand_over(page);
+        return 0;
     case ORDER_TWIN:
         return twin_make(page);
     case ORDER_COPY:

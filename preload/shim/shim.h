@@ -8,6 +8,8 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/resource.h>
+#include <sys/sem.h>
+#include <time.h>
 #include <ucontext.h>
 
 #include "../../core/floor/agent_page.h"
@@ -162,6 +164,20 @@ extern uint32_t cpu_clocks_moved;                      /* restarts; 0: the kerne
 int64_t cpu_clocks_offset(int clock);                  /* nanoseconds that the program is ahead on this clock, which may be any */
 const struct cpu_times *cpu_clocks_ahead(int who);     /* of RUSAGE_SELF, _CHILDREN or _THREAD */
 int64_t cpu_clocks_ticks_ahead(void);
+
+/* ipc.c (island): objects of System V that the process uses, and what SEM_UNDO has added up */
+void ipc_note(enum agent_ipc_sort sort, int id, int created);
+void ipc_forget(enum agent_ipc_sort sort, int id);
+void ipc_describe(struct agent_page *page);
+void ipc_hand_over(struct agent_page *page);
+int ipc_is_adding(const ucontext_t *frame); /* is it between a call that has succeeded and our books? */
+void ipc_child_enters(void);             /* which inherits objects, but nothing to undo */
+/* semtimedop(2) and semctl(2), in the books when they return. -errno */
+long ipc_operate(int id, struct sembuf *operations, unsigned long count, const struct timespec *time);
+long ipc_control(int id, int number, int command, uint64_t argument);
+/* Segments are not to be attached in a twin, where everybody would see them so. */
+void ipc_hide_segments(void);
+void ipc_show_segments(void);
 
 /* next.c: the libc function that a wrapper stands before */
 void *next_symbol(const char *name);

@@ -142,13 +142,13 @@ static void return_libc_signal(struct agent_page *page)
         sys_rt_sigaction(LIBC_SIGNAL, &shim.libc_action, NULL);
 }
 
-/* The kernel's code in us may be other code when we come back. 1: the thread goes on, and is stopped again soon. */
+/* The kernel's code in us may be other code when we come back; and a semaphore and our books of it may differ. 1: the thread goes on, and is stopped again soon. */
 static int is_let_out(struct agent_page *page, const ucontext_t *frame)
 {
     uint64_t place = (uint64_t)frame->uc_mcontext.gregs[REG_RIP];
     uint32_t tid = (uint32_t)sys_gettid();
 
-    if (place < shim.vdso.start || place >= shim.vdso.end)
+    if ((place < shim.vdso.start || place >= shim.vdso.end) && !ipc_is_adding(frame))
         return 0;
     for (int i = 0; i < AGENT_LET_OUT && __atomic_load_n(&page->let_out_allowed, __ATOMIC_SEQ_CST); i++) {
         uint32_t none = 0;

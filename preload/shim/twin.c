@@ -114,7 +114,9 @@ long twin_make(struct agent_page *page)
     page->twin_answer = 0;
     page->twin_order = TWIN_WAIT;
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DOFORK);
+    ipc_hide_segments();
     pid = stub_orphans_come_to_us() ? make_child(page) : make_orphan(page);
+    ipc_show_segments();
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
     return pid < 0 ? pid : 0;
 }

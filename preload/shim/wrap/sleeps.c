@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
-#include <sys/sem.h>
 #include <threads.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,8 +48,6 @@ WRAP_SLEEP(int, __poll_chk, (struct pollfd * fds, nfds_t count, int time, size_t
            time * INT64_C(1000000), (fds, count, time, size))
 WRAP_SLEEP(int, epoll_wait, (int epoll, struct epoll_event *events, int count, int time), time > 0,
            time * INT64_C(1000000), (epoll, events, count, time))
-WRAP_SLEEP(int, semtimedop, (int id, struct sembuf *operations, size_t count, const struct timespec *time), time,
-           deadline_nanoseconds(time), (id, operations, count, time))
 WRAP_SLEEP(int, select, (int count, fd_set *read, fd_set *write, fd_set *except, struct timeval *time), time,
            deadline_of_timeval(time), (count, read, write, except, time))
 WRAP_SLEEP(int, thrd_sleep, (const struct timespec *time, struct timespec *left), time, deadline_nanoseconds(time), (time, left))
