@@ -6,6 +6,7 @@
  * executable's. It leaves: the process of the image, every thread at its context in the shim. */
 #include <asm/prctl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/futex.h>
@@ -324,6 +325,21 @@ static void drop_capabilities(const struct last_plan *plan, const struct last_th
     set_capabilities(then[0], then[1], then[2]);
 }
 
+/* When all threads are there: one of them may be meant. Signals wait until they have their masks again. */
+static void set_owners(const struct last_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->owner_count; i++) {
+        const struct last_owner *owner = &plan->owners[i];
+        int32_t who[2] = { owner->type, owner->pid }; /* struct f_owner_ex */
+        if (owner->pid)
+            must(SYS_CALL(fcntl, owner->number, F_SETOWN_EX, who, 0, 0, 0), "owner of a descriptor");
+        if (owner->signal)
+            must(SYS_CALL(fcntl, owner->number, F_SETSIG, owner->signal, 0, 0, 0), "signal of a descriptor");
+        if (owner->asynchronous)
+            must(SYS_CALL(fcntl, owner->number, F_SETFL, SYS_CALL(fcntl, owner->number, F_GETFL, 0, 0, 0, 0) | O_ASYNC, 0, 0, 0), "O_ASYNC");
+    }
+}
+
 /* 8. A barrier: nobody runs the program's code while another thread of it is missing. */
 static __attribute__((noreturn)) void go(struct last_plan *plan, const struct last_thread *last)
 {
@@ -334,6 +350,8 @@ static __attribute__((noreturn)) void go(struct last_plan *plan, const struct la
         sys_futex(&plan->ready, FUTEX_WAIT_PRIVATE, ready, NULL);
         ready = __atomic_load_n(&plan->ready, __ATOMIC_SEQ_CST);
     }
+    if (last == &plan->threads[0])
+        set_owners(plan);
     drop_capabilities(plan, last);
     context_jump((const struct context *)last->thread.context);
 }

@@ -25,7 +25,7 @@ static uint32_t count(const struct restoring *restoring, uint16_t tag, uint32_t 
     return image_find_record(restoring->image, tag, restoring->index, &record) ? 0 : count_of(&record);
 }
 
-/* Parts of the arena, from its start: code, plan, operations, threads, timers, waiting signals, memory policies, stacks, room for the vdso. */
+/* Parts of the arena, from its start: code, plan, operations, threads, timers, waiting signals, memory policies, owners, stacks, room for the vdso. */
 int plan_make(struct restoring *restoring)
 {
     uint32_t threads = count(restoring, TAG_THREADS, threads_count), operations = memory_operation_count(restoring);
@@ -37,8 +37,10 @@ int plan_make(struct restoring *restoring)
     uint64_t waiting_bytes = round_up(waiting * sizeof(struct agent_waiting));
     uint32_t policies = count(restoring, TAG_TRAITS, traits_policy_count);
     uint64_t policy_bytes = round_up(policies * sizeof(struct last_memory_policy));
+    uint32_t owners = count(restoring, TAG_OWNERS, owners_count);
+    uint64_t owner_bytes = round_up(owners * sizeof(struct last_owner));
     uint64_t stack_bytes = FIRST_STACK + (uint64_t)threads * LAST_STACK_BYTES;
-    uint64_t length = code + plan + operation_bytes + thread_bytes + timer_bytes + waiting_bytes + policy_bytes + stack_bytes + VDSO_ROOM;
+    uint64_t length = code + plan + operation_bytes + thread_bytes + timer_bytes + waiting_bytes + policy_bytes + owner_bytes + stack_bytes + VDSO_ROOM;
     uint64_t start = memory_hole(restoring, length), at = start;
     struct last_plan *made;
 
@@ -60,7 +62,9 @@ int plan_make(struct restoring *restoring)
     made->note.waiting_count = waiting;
     made->memory_policies = (struct last_memory_policy *)(at += waiting_bytes);
     made->memory_policy_count = policies;
-    made->stacks = at += policy_bytes;
+    made->owners = (struct last_owner *)(at += policy_bytes);
+    made->owner_count = owners;
+    made->stacks = at += owner_bytes;
     made->vdso_parking = at + stack_bytes;
     restoring->plan = made;
     return 0;

@@ -91,6 +91,7 @@ enum record_tag {
     TAG_MESSAGE_QUEUE = 48,
     TAG_TERMINAL = 51,
     TAG_FIFO = 53,
+    TAG_OWNERS = 54,
     TAG_SCHEDULING = 55,
     TAG_TRAITS = 56,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */

@@ -291,6 +291,7 @@ void mappings_free(struct mappings *mappings);
  * it: records that go through the threads have them in the same order. NULL: none. */
 uint32_t threads_count(const struct reader *record);
 struct last_thread *threads_find(struct last_plan *plan, uint32_t tid, uint32_t *hint);
+uint32_t owners_count(const struct reader *record); /* owners.c */
 uint32_t traits_policy_count(const struct reader *record); /* thread_traits.c: memory policies of ranges */
 
 /* timers.c: the timers that /proc/PID/timers tells of, AGENT_MAX_TIMERS at most, by rising id behind the interval timers. 0 or -errno. */

@@ -55,6 +55,16 @@ struct last_thread {
     struct agent_traits traits;
 };
 
+/* The signals of a descriptor: F_SETOWN_EX, F_SETSIG, O_ASYNC. */
+struct last_owner {
+    int32_t number;
+    int32_t type;              /* F_OWNER_ */
+    int32_t pid;               /* 0: nobody */
+    int32_t signal;            /* 0: SIGIO */
+    uint32_t asynchronous;
+    uint32_t reserved;
+};
+
 /* A memory policy of a range: mbind(2). */
 struct last_memory_policy {
     uint64_t start, end;
@@ -90,6 +100,8 @@ struct last_plan {
     struct last_thread *threads;     /* the main thread (tid == pid) first */
     uint32_t memory_policy_count;
     struct last_memory_policy *memory_policies;
+    uint32_t owner_count;
+    struct last_owner *owners;
     uint64_t stacks;                 /* LAST_STACK_BYTES for each thread */
     uint64_t note_address;           /* of struct restart_note in the program */
     struct restart_note note;

@@ -12,7 +12,7 @@ extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, k
 extern const struct kind kind_terminals;
 extern const struct kind kind_shared_memory, kind_shared_descriptors;
 extern const struct kind kind_unix_sockets;
-extern const struct kind kind_scheduling, kind_thread_traits, kind_fifos;
+extern const struct kind kind_scheduling, kind_thread_traits, kind_fifos, kind_owners;
 extern const struct kind kind_tcp;
 extern const struct kind kind_segments, kind_semaphores, kind_message_queues;
 
@@ -47,6 +47,7 @@ const struct kind *const kinds[] = {
     &kind_inotifies,
     &kind_epolls, /* behind all that it may watch */
     &kind_locks, /* behind all that makes descriptors */
+    &kind_owners,
     &kind_working_directory,
     &kind_credentials,
     &kind_limits,

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: MIT
+# Descriptors: their owners and signals, high numbers, many of them.
+
+load helpers
+
+# lives NAME COMMAND...: an image that the program survives, and two restarts, the second from an image of the first.
+lives() {
+    local name=$1 life
+    shift
+    start_guest "$name" "$@"
+    take "$PID"
+    for life in 1 2; do
+        take "$PID"
+        kill_hard "$PID"
+        until_true 10 no_processes
+        restart_back "$name" "$IMAGE"
+    done
+    ends_well "$name"
+    says_ok "$name"
+}
+
+@test "owners of descriptors, their signals, O_ASYNC: to the process and to a thread" {
+    lives owners "$GUESTS/owners" inside 1
+}
+
+@test "a descriptor whose owner is another program, a directory that tells by signals: refused by name, and the program runs on" {
+    start_guest outside "$GUESTS/owners" outside 1
+    refused "$PID" 69
+    [[ $stderr == *R-DESCRIPTOR-OWNER* ]]
+    ends_well outside
+    start_guest directory "$GUESTS/owners" directory 1
+    refused "$PID" 69
+    [[ $stderr == *R-DIRECTORY-NOTIFY* ]]
+    ends_well directory
+}
