@@ -118,3 +118,52 @@ as_root() {
     [ "$status" = 69 ] || fail "status $status: $stderr"
     [[ "$stderr" == *R-TIMERFD:* ]] || fail "another name: $stderr"
 }
+
+@test "refused by name: fanotify, userfaultfd, io_uring, perf_event" {
+    local what
+    for what in FANOTIFY:fanotify USERFAULTFD:userfaultfd IO-URING:io-uring IO-URING:mapped-ring PERF-EVENT:perf-event; do
+        refused_as "R-${what%:*}" "${what#*:}"
+    done
+}
+
+@test "refused by name: bpf and kvm" {
+    as_root "for maps of bpf"
+    refused_as R-BPF bpf-map
+    [ -e /dev/kvm ] || skip "needs: a machine with /dev/kvm"
+    refused_as R-KVM device /dev/kvm
+}
+
+# The nodes are of another device, which this machine has; in a /dev of the program's own.
+@test "refused by name: devices of GPUs and InfiniBand" {
+    local path
+    as_root "for nodes of devices"
+    for path in nvidia0 dri/renderD128 infiniband/uverbs0; do
+        mkdir -p "$T/dev/shm"
+        cat >"$T/with_dev" <<END
+mount -t tmpfs -o mode=0755 dev "$T/dev"
+mkdir -p "$T/dev/shm" "$T/dev/$path"
+rmdir "$T/dev/$path"
+mount --bind /dev/shm "$T/dev/shm"
+mknod "$T/dev/$path" c 10 229
+mknod "$T/dev/null" c 1 3
+mount --rbind "$T/dev" /dev
+exec "$GUESTS/forbidden" device "/dev/$path"
+END
+        rm -f "$T/end" "$T/ready"
+        VARIABLES+=("GUEST_END=$T/end")
+        start_guest device unshare -m sh -e "$T/with_dev"
+        ! grep NONE "$T/device.out" || skip "needs: a machine with /dev/fuse"
+        refused "$PID" 69
+        case $path in i*) [[ "$stderr" == *R-INFINIBAND:* ]] ;; *) [[ "$stderr" == *R-GPU:* ]] ;; esac || fail "$path: $stderr"
+        touch "$T/end"
+        ends_well device
+    done
+}
+
+@test "pidfd: of the program itself, in three lives" {
+    lives pidfd "$GUESTS/events" pidfd
+}
+
+@test "pidfd: of another process is refused by name" {
+    refused_as R-PIDFD pidfd
+}

@@ -82,6 +82,7 @@ enum record_tag {
     TAG_SIGNALFD = 37,
     TAG_EPOLL = 38,
     TAG_INOTIFY = 39,
+    TAG_PIDFD = 40,
     TAG_UNIX_SOCKET = 41,
     TAG_TCP = 42,
     TAG_SHARED_MEMORY = 44,

@@ -216,6 +216,10 @@ void descriptor_show(const struct descriptor_record *record, const char *what, F
 int handle_of(const struct descriptor *descriptor);
 void handles_forget(struct saving *saving); /* before the program runs on: held longer, what it closes would stay open */
 
+/* refused.c: the name for what no kind knows; of a mapping's name as maps has it, NULL: none. */
+const char *refusal_of_target(const char *target);
+const char *refusal_of_descriptor(const struct descriptor *descriptor);
+
 /* standard_streams.c: the descriptor of ours that will stand for the program's descriptor `number`; -1: none. */
 int stream_for(const struct restoring *restoring, int number);
 /* sockets.c, unix_table.c: what was looked up, for the first process. */

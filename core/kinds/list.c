@@ -7,7 +7,7 @@
 
 extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, kind_signals, kind_timers, kind_waiting_signals, kind_devices,
     kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes,
-    kind_path_descriptors, kind_proc_files, kind_directories, kind_locks, kind_eventfds, kind_timerfds, kind_signalfds, kind_inotifies,
+    kind_path_descriptors, kind_proc_files, kind_directories, kind_locks, kind_eventfds, kind_timerfds, kind_signalfds, kind_inotifies, kind_pidfds,
     kind_epolls;
 extern const struct kind kind_terminals;
 extern const struct kind kind_shared_memory, kind_shared_descriptors;
@@ -45,6 +45,7 @@ const struct kind *const kinds[] = {
     &kind_timerfds,
     &kind_signalfds,
     &kind_inotifies,
+    &kind_pidfds,
     &kind_epolls, /* behind all that it may watch */
     &kind_locks, /* behind all that makes descriptors */
     &kind_owners,

@@ -63,7 +63,7 @@ static int refuse_mapping(struct saving *saving, const struct mapping *mapping)
     if (is_named(mapping, "/"))
         return refuse(saving, "R-SHARED-FILE", "%s is mapped shared at %#" PRIx64 ", and is not what is at that path", mapping->name,
                       mapping->start);
-    return refuse(saving, "R-SHARED-MEMORY", "%s is mapped shared at %#" PRIx64, *mapping->name ? mapping->name : "a device",
+    return refuse(saving, refusal_of_target(mapping->name) ? refusal_of_target(mapping->name) : "R-SHARED-MEMORY", "%s is mapped shared at %#" PRIx64, *mapping->name ? mapping->name : "a device",
                   mapping->start);
 }
 

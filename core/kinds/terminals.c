@@ -27,11 +27,15 @@ struct terminal_record {
 };
 static_assert(sizeof(struct terminal_record) == 120, "terminal record");
 
-/* Memory devices (major 1) are asked nothing. */
+/* Memory devices (major 1) are asked nothing. What is no terminal says ENOTTY, or, as KVM does, EINVAL. */
 static int terminals_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
-    return S_ISCHR(descriptor->status.st_mode) && major(descriptor->status.st_rdev) != 1 && !(descriptor->flags & O_PATH) &&
-           saving->ask(saving, ORDER_TERMINAL, (uint32_t)descriptor->number) != -ENOTTY;
+    int answer;
+
+    if (!S_ISCHR(descriptor->status.st_mode) || major(descriptor->status.st_rdev) == 1 || descriptor->flags & O_PATH)
+        return 0;
+    answer = saving->ask(saving, ORDER_TERMINAL, (uint32_t)descriptor->number);
+    return answer != -ENOTTY && answer != -EINVAL;
 }
 
 static int terminals_save(struct saving *saving, const struct descriptor *descriptor)

@@ -78,25 +78,6 @@ static const char *what_is(const struct descriptor *descriptor)
     return *descriptor->target ? descriptor->target : "something unknown";
 }
 
-static const char *refusal_name(const struct descriptor *descriptor)
-{
-    static const struct {
-        const char *start, *name;
-    } names[] = {
-        { "socket:", "R-SOCKET" },           { "pipe:", "R-PIPE" },
-        { "anon_inode:[io_uring]", "R-IO-URING" },
-        { "anon_inode:[userfaultfd]", "R-USERFAULTFD" }, { "anon_inode:[pidfd]", "R-PIDFD" },
-        { "/memfd:", "R-HUGETLB" }, { "/secretmem", "R-SECRET-MEMORY" },
-    };
-
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (text_starts(descriptor->target, names[i].start))
-            return names[i].name;
-    if (S_ISFIFO(descriptor->status.st_mode))
-        return "R-PIPE";
-    return S_ISCHR(descriptor->status.st_mode) ? "R-DEVICE" : "R-DESCRIPTOR";
-}
-
 /* Of the kind that claims it; NULL: none. */
 static const struct kind *kind_of(const struct saving *saving, const struct descriptor *descriptor)
 {
@@ -115,7 +96,7 @@ static int save_descriptors(struct step *step)
 
     for (size_t d = 0; !error && d < saving->descriptor_count; d++)
         if (!kind_of(saving, &saving->descriptors[d]))
-            error = refuse(saving, refusal_name(&saving->descriptors[d]), "descriptor %d is %s", saving->descriptors[d].number,
+            error = refuse(saving, refusal_of_descriptor(&saving->descriptors[d]), "descriptor %d is %s", saving->descriptors[d].number,
                            what_is(&saving->descriptors[d]));
     if (error)
         return fail_with(step, error, "descriptors");

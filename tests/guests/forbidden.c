@@ -3,9 +3,13 @@
  * machine or user cannot have it. */
 #include "guest.h"
 
+#include <linux/bpf.h>
+#include <linux/perf_event.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/fanotify.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -58,6 +62,65 @@ static int make_raw_watch(const char *path)
     return syscall(SYS_inotify_add_watch, fd, ".", IN_CREATE) < 0 ? -1 : fd;
 }
 
+static int make_pidfd(const char *path)
+{
+    (void)path;
+    return (int)syscall(SYS_pidfd_open, getppid(), 0);
+}
+
+static int make_fanotify(const char *path)
+{
+    (void)path;
+    return (int)syscall(SYS_fanotify_init, 0x200 /* FAN_REPORT_FID: anybody may */ | FAN_CLOEXEC, O_RDONLY);
+}
+
+static int make_userfaultfd(const char *path)
+{
+    (void)path;
+    return (int)syscall(SYS_userfaultfd, O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */);
+}
+
+static int make_io_uring(const char *path)
+{
+    uint32_t parameters[30] = { 0 };
+
+    (void)path;
+    return (int)syscall(425 /* io_uring_setup */, 4, parameters);
+}
+
+/* The descriptor is closed, the ring still mapped. */
+static int make_mapped_ring(const char *path)
+{
+    int fd = make_io_uring(path);
+    void *ring = fd < 0 ? MAP_FAILED : mmap(NULL, GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    if (fd >= 0)
+        close(fd);
+    return ring == MAP_FAILED ? -1 : 0;
+}
+
+static int make_perf_event(const char *path)
+{
+    struct perf_event_attr attributes = { .type = PERF_TYPE_SOFTWARE, .size = sizeof attributes, .config = PERF_COUNT_SW_TASK_CLOCK,
+                                          .exclude_kernel = 1, .exclude_hv = 1 };
+
+    (void)path;
+    return (int)syscall(SYS_perf_event_open, &attributes, 0, -1, -1, 8 /* PERF_FLAG_FD_CLOEXEC */);
+}
+
+static int make_bpf_map(const char *path)
+{
+    union bpf_attr attributes = { .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 8, .max_entries = 1 };
+
+    (void)path;
+    return (int)syscall(SYS_bpf, BPF_MAP_CREATE, &attributes, sizeof attributes);
+}
+
+static int make_device(const char *path)
+{
+    return open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK);
+}
+
 static const struct thing {
     const char *name;
     int (*make)(const char *path);
@@ -66,6 +129,14 @@ static const struct thing {
     { "lost-registration", make_lost_registration },
     { "moved-watch", make_moved_watch },
     { "raw-watch", make_raw_watch },
+    { "pidfd", make_pidfd },
+    { "fanotify", make_fanotify },
+    { "userfaultfd", make_userfaultfd },
+    { "io-uring", make_io_uring },
+    { "mapped-ring", make_mapped_ring },
+    { "perf-event", make_perf_event },
+    { "bpf-map", make_bpf_map },
+    { "device", make_device },
 };
 
 int main(int count, char **arguments)
