@@ -29,6 +29,7 @@
 
 /* Registry of running processes: REGISTRY_ROOT<uid>/<run uuid>/<random>, in tmpfs. */
 #define REGISTRY_ROOT      "/dev/shm/stasis-"
+#define SPARE_PAGE         "spare" /* REGISTRY_ROOT<uid>/SPARE_PAGE: see spare.c */
 
 /* Images: <dir>/<job>.<step>.ckpt, older ones with .1, .2 behind, other runs' with .run-<uuid8>. */
 #define IMAGE_SUFFIX       ".ckpt"

@@ -45,6 +45,10 @@ enum summoned summon(pid_t pid, int64_t milliseconds);
  * many have not. */
 size_t summon_all(int64_t milliseconds);
 
+/* spare.c: a page's file for a program that may not make one (RLIMIT_FSIZE). A descriptor to be given back, -1: not needed. */
+int spare_lay(pid_t pid);
+void spare_take_away(int directory);
+
 /* The inode of a process's PID namespace (0: it cannot be told), and of this process's own. */
 ino_t pid_namespace_of(pid_t pid);
 ino_t own_pid_namespace(void);

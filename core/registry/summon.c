@@ -139,7 +139,7 @@ static int has_page(pid_t pid)
 static enum summoned ask_until(pid_t pid, int64_t end)
 {
     int64_t asked = -ASK_AGAIN_MILLISECONDS;
-    int woken = 0, registered;
+    int woken = 0, registered, spare = has_page(pid) ? -1 : spare_lay(pid);
 
     while (!(registered = has_page(pid)) && now_milliseconds() < end) {
         struct state state = look_at(pid);
@@ -151,10 +151,12 @@ static enum summoned ask_until(pid_t pid, int64_t end)
             if (state.is_stopped && !kill(pid, SIGCONT))
                 woken = 1;
         } else if (!is_being_born(pid, &state)) {
+            spare_take_away(spare);
             return SUMMON_STRANGER;
         }
         poll(NULL, 0, LOOK_MILLISECONDS);
     }
+    spare_take_away(spare);
     if (woken)
         kill(pid, SIGSTOP);
     return registered ? SUMMON_CAME : SUMMON_SILENT;

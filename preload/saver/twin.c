@@ -145,6 +145,7 @@ int twin_copy(struct step *step)
 {
     struct saving *saving = &step->saving;
     struct sysinfo machine;
+    off_t length = 0;
     int error;
 
     if (saving->view == saving->pid || !step->page->range_count)
@@ -153,6 +154,9 @@ int twin_copy(struct step *step)
     saving->copies = memfd_create("stasis", MFD_CLOEXEC);
     if (saving->copies < 0)
         return fail_with(step, -errno, "memory for copies");
+    for (uint32_t i = 0; i < step->page->range_count; i++)
+        length += (off_t)(step->page->ranges[i].end - step->page->ranges[i].start);
+    (void)!ftruncate(saving->copies, length); /* for a program that may only map it; our own RLIMIT_FSIZE may forbid it */
     error = meeting_order(step, ORDER_COPY, &saving->copies, 0);
     if (error == -ENODATA)
         error = refuse(saving, "R-GUARD-PAGE", "a guard page lies in memory that a fork does not copy");

@@ -70,50 +70,97 @@ static void page_fill(struct agent_page *page)
     text_add(page->directory, sizeof page->directory, 0, shim.directory);
 }
 
+static size_t page_draft(void)
+{
+    struct agent_page *page;
+    size_t length = offsetof(struct agent_page, directory) + text_length(shim.directory) + 1;
+
+    _Static_assert(sizeof shim.draft >= offsetof(struct agent_page, range_count), "a page's beginning fits");
+    __asm__("" : "=r"(page) : "0"(shim.draft)); /* of the page's beginning only, which gcc warns of */
+    __builtin_memset(shim.draft, 0, length);
+    page_fill(page);
+    return length;
+}
+
 /* Written, not mapped: writing gets the memory while it can be refused (later it would be SIGBUS), and costs less than
  * a page fault. The magic comes last, when all else is true. */
 static long page_write(int fd)
 {
-    enum { START = sizeof(uint64_t), ALL = offsetof(struct agent_page, range_count) };
-    struct agent_page *page;
-    size_t length = offsetof(struct agent_page, directory) + text_length(shim.directory) + 1;
-    long written;
+    enum { START = sizeof(uint64_t) };
+    size_t length = page_draft();
+    long written = SYS_CALL(pwrite64, fd, shim.draft + START, length - START, START, 0, 0);
 
-    _Static_assert(sizeof shim.draft >= ALL, "a page's beginning fits");
-    __asm__("" : "=r"(page) : "0"(shim.draft)); /* of the page's beginning only, which gcc warns of */
-    __builtin_memset(shim.draft, 0, length);
-    page_fill(page);
-    written = SYS_CALL(pwrite64, fd, shim.draft + START, length - START, START, 0, 0);
     if (written == (long)(length - START))
         written = SYS_CALL(pwrite64, fd, shim.draft, START, 0, 0, 0);
     return written < 0 ? written : written == START ? 0 : -ENOSPC;
 }
 
-/* A file larger than the program's limit would not be refused only: SIGXFSZ would end the program. */
-static long page_fill_file(int fd)
+/* The same where not even so much may be written; the file has its memory already. */
+static long page_write_mapped(int fd)
 {
-    struct rlimit old, more;
+    size_t length = page_draft();
+    uint8_t *start = sys_mmap(NULL, sizeof shim.draft, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+    if (sys_mmap_failed(start))
+        return (long)start;
+    __builtin_memcpy(start + sizeof(uint64_t), shim.draft + sizeof(uint64_t), length - sizeof(uint64_t));
+    __atomic_store_n((uint64_t *)start, AGENT_MAGIC, __ATOMIC_SEQ_CST);
+    return sys_munmap(start, sizeof shim.draft);
+}
+
+/* A file larger than the program's limit would not be refused only: SIGXFSZ would end the program. */
+static long page_fill_file(int fd, const struct rlimit *limit)
+{
+    struct rlimit more = { limit->rlim_max, limit->rlim_max };
     long error;
 
-    SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, 0, &old, 0, 0);
-    if (old.rlim_max < AGENT_PAGE_BYTES)
-        return -EFBIG;
-    more = (struct rlimit){ old.rlim_max, old.rlim_max };
-    if (old.rlim_cur < AGENT_PAGE_BYTES)
+    if (limit->rlim_cur < AGENT_PAGE_BYTES)
         SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, &more, 0, 0, 0);
     error = sys_ftruncate(fd, AGENT_PAGE_BYTES);
     if (!error)
         error = sys_flock(fd, LOCK_EX); /* somebody may just be testing it, for a moment */
     if (!error)
         error = page_write(fd);
-    if (old.rlim_cur < AGENT_PAGE_BYTES)
-        SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, &old, 0, 0, 0);
+    if (limit->rlim_cur < AGENT_PAGE_BYTES)
+        SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, limit, 0, 0, 0);
     return error;
+}
+
+/* A file that whoever asks for the page has laid ready for us, as we may make none (the registry's spare.c); and its name. */
+static long take_spare(void)
+{
+    char spare[sizeof shim.registry + sizeof SPARE_PAGE + 1];
+    size_t at = text_add(spare, sizeof spare, 0, shim.registry);
+
+    at = text_add(spare, sizeof spare, at, "/");
+    text_add(spare, sizeof spare, at, SPARE_PAGE);
+    return SYS_CALL(rename, spare, shim.page_path, 0, 0, 0, 0) ? -EFBIG
+                                                               : sys_openat(AT_FDCWD, shim.page_path, O_RDWR | O_CLOEXEC | O_NOFOLLOW, 0);
+}
+
+static long fill_spare(int fd)
+{
+    struct stat status;
+    long error = SYS_CALL(fstat, fd, &status, 0, 0, 0, 0);
+
+    if (!error && (!S_ISREG(status.st_mode) || status.st_uid != (uid_t)sys_geteuid() || status.st_size != AGENT_PAGE_BYTES))
+        error = -EFBIG;
+    if (!error)
+        error = sys_flock(fd, LOCK_EX);
+    return error ? error : page_write_mapped(fd);
+}
+
+static long make_file(const struct rlimit *limit)
+{
+    if (limit->rlim_max < AGENT_PAGE_BYTES)
+        return take_spare();
+    return sys_openat(AT_FDCWD, shim.page_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 }
 
 /* A new file of a random name, locked and filled. Its descriptor, or -errno. */
 static long page_file(void)
 {
+    struct rlimit limit;
     uint8_t random[16];
     size_t at;
     long fd, error = SYS_CALL(getrandom, random, sizeof random, 0, 0, 0, 0);
@@ -127,12 +174,13 @@ static long page_file(void)
         __builtin_memcpy(&half, random + 8 * i, 8);
         at = text_add_hex(shim.page_path, sizeof shim.page_path, at, half | UINT64_C(1) << 63);
     }
-    fd = sys_openat(AT_FDCWD, shim.page_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+    SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, 0, &limit, 0, 0);
+    fd = make_file(&limit);
     if (fd < 0)
         return fd;
     error = SYS_CALL(fchmod, fd, 0600, 0, 0, 0, 0); /* whatever the umask has taken away */
     if (!error)
-        error = page_fill_file((int)fd);
+        error = limit.rlim_max < AGENT_PAGE_BYTES ? fill_spare((int)fd) : page_fill_file((int)fd, &limit);
     if (error) {
         sys_unlink(shim.page_path);
         sys_close((int)fd);

@@ -6,9 +6,11 @@
 #include <linux/prctl.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 
 #include "../../core/floor/syscalls.h"
@@ -146,6 +148,8 @@ static int has_guards(const struct agent_page *page, const struct agent_range *r
     return count > 0;
 }
 
+enum { WINDOW_BYTES = 1 << 20 };
+
 /* A page that the program itself may not read (PROT_NONE) can be read through /proc/self/mem. */
 static long copy_unreadable(int fd, uint64_t address, uint64_t offset)
 {
@@ -197,10 +201,29 @@ static uint64_t run_end(const struct agent_page *page, uint64_t at, uint64_t end
     return run;
 }
 
+/* RLIMIT_FSIZE is for what is written, not for a mapping of a file that the saver has made as large as it must be. */
+static uint64_t may_write;
+
+static long write_or_map(int fd, uint64_t at, uint64_t length, uint64_t to)
+{
+    struct iovec from = { .iov_base = (void *)at, .iov_len = length }, here = from;
+    long got;
+
+    if (to + length <= may_write)
+        return SYS_CALL(pwrite64, fd, at, length, to, 0, 0);
+    from.iov_len = here.iov_len = length < WINDOW_BYTES ? length : WINDOW_BYTES;
+    here.iov_base = sys_mmap(NULL, here.iov_len, PROT_READ | PROT_WRITE, MAP_SHARED, fd, to);
+    if (sys_mmap_failed(here.iov_base))
+        return (long)here.iov_base;
+    got = SYS_CALL(process_vm_readv, shim.pid, &here, 1, &from, 1, 0);
+    sys_munmap(here.iov_base, here.iov_len);
+    return got;
+}
+
 static long copy_run(int fd, uint64_t at, uint64_t end, uint64_t to)
 {
     while (at < end) {
-        long wrote = SYS_CALL(pwrite64, fd, at, end - at, to, 0, 0);
+        long wrote = write_or_map(fd, at, end - at, to);
         if (wrote == -EFAULT)
             wrote = copy_unreadable(fd, at, to);
         if (wrote <= 0)
@@ -230,9 +253,12 @@ static long copy_all(struct agent_page *page, int socket)
 {
     uint64_t offset = 0, pending = stop_pending();
     long error = 0, fd = receive_descriptor(socket);
+    struct rlimit limit;
 
     if (fd < 0)
         return fd;
+    SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, 0, &limit, 0, 0);
+    may_write = limit.rlim_cur;
     for (uint32_t i = 0; !error && i < page->range_count; i++)
         error = page->lacking[i] && has_guards(page, &page->ranges[i]) ? -ENODATA
                                                                       : copy_range(page, (int)fd, &page->ranges[i], &offset);

@@ -238,9 +238,15 @@ static void has_none_left(void)
 
 /* ---- limits ---- */
 
+static uint64_t *shared; /* no twin has that: it is copied */
+
 static void make_limits(void)
 {
-    struct rlimit small = { 4096, RLIM_INFINITY }, one = { 1, 1 };
+    struct rlimit small = { 4096, 4096 }, one = { 1, 1 };
+
+    shared = mmap(NULL, 8 * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    for (uint64_t i = 0; i < GUEST_PAGE; i++)
+        shared[i] = mix(i);
 
     if (setrlimit(RLIMIT_FSIZE, &small) || setrlimit(RLIMIT_NPROC, &one) ||
         setrlimit(RLIMIT_AS, &(struct rlimit){ 64 << 20, 64 << 20 }))
@@ -256,6 +262,9 @@ static void has_limits(void)
         bad("RLIMIT_AS is not what it was");
     if (getrlimit(RLIMIT_FSIZE, &limit) || limit.rlim_cur != 4096)
         bad("RLIMIT_FSIZE is not what it was");
+    for (uint64_t i = 0; i < GUEST_PAGE; i++)
+        if (shared[i] != mix(i))
+            bad("shared memory");
 }
 
 /* ---- signals all reset, all blocked ---- */
