@@ -70,6 +70,16 @@ awkward_lives() {
     awkward_lives descriptors
 }
 
+@test "more descriptors than the restart may have: refused by name" {
+    [ "${STASIS_TEST_AS:-user}" != root ] || skip "needs: an ordinary user"
+    start_awkward descriptors descriptors 1
+    take "$PID"
+    kill_hard "$PID"
+    run --separate-stderr as_user sh -c "ulimit -n 40; exec $STASIS restart $IMAGE"
+    [ "$status" = 69 ] || fail "status $status: $stderr"
+    named "$stderr"
+}
+
 @test "small limits of memory, files, processes" {
     awkward_lives limits
 }

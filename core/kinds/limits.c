@@ -27,6 +27,23 @@ static int limits_save(struct saving *saving, const struct descriptor *none)
     return error ? error : save_record(saving, TAG_LIMITS, &record, sizeof record);
 }
 
+/* While the program's descriptors are made, those of the restart are above them. Whoever may raise the limit, does. */
+static int limits_check(struct restoring *restoring, struct reader *reader)
+{
+    enum { OWN_DESCRIPTORS = 32 };
+    rlim_t needed = (rlim_t)restoring->highest + 1 + OWN_DESCRIPTORS;
+    struct rlimit limit, more;
+
+    (void)reader;
+    if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_max >= needed)
+        return 0;
+    more = (struct rlimit){ needed, needed };
+    if (setrlimit(RLIMIT_NOFILE, &more))
+        missing(restoring, "R-DESCRIPTOR-LIMIT: the program has a descriptor %d, and only %ju are allowed here; raise ulimit -Hn to %ju",
+                restoring->highest, (uintmax_t)limit.rlim_max, (uintmax_t)needed);
+    return 0;
+}
+
 /* A hard limit that is lower here stays: only root of the machine may raise it. */
 static int limits_last(struct restoring *restoring, struct reader *reader)
 {
@@ -57,6 +74,7 @@ const struct kind kind_limits = {
     .name = "limits",
     .tag = TAG_LIMITS,
     .save = limits_save,
+    .check = limits_check,
     .last = limits_last,
     .show = limits_show,
 };

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -98,26 +99,55 @@ static int describe_one(struct saving *saving, int number, struct descriptor *de
     return locks && !descriptor->locks ? -ENOMEM : 0;
 }
 
-/* Two numbers for one open file description: kcmp(2) tells; only those that look alike are asked about. */
-static int find_shared(struct saving *saving, struct descriptor *descriptor, size_t count)
+/* The last question that kcmp(2) did not answer. */
+static struct {
+    int error, one, other;
+} unanswered;
+
+static int compare(uint64_t one, uint64_t other)
 {
-    for (size_t i = 0; i < count; i++) {
-        const struct descriptor *other = &saving->descriptors[i];
-        if (other->same_as != other->number || other->status.st_ino != descriptor->status.st_ino ||
-            other->status.st_dev != descriptor->status.st_dev || other->position != descriptor->position ||
-            (other->flags ^ descriptor->flags) & ~O_CLOEXEC)
-            continue;
-        long compared = syscall(SYS_kcmp, saving->view, saving->view, KCMP_FILE, other->number, descriptor->number);
-        if (compared < 0)
-            return errno == ENOSYS ? refuse(saving, "R-KCMP", "this kernel has no kcmp, and descriptors %d and %d look alike",
-                                            other->number, descriptor->number)
-                                   : -errno;
-        if (!compared) {
-            descriptor->same_as = other->number;
-            return 0;
-        }
+    return one < other ? -1 : one > other;
+}
+
+/* An order of open file descriptions: by what they look like, and for those that look alike kcmp's. */
+static int by_description(const void *a, const void *b)
+{
+    const struct descriptor *one = a, *other = b;
+    int order = compare(one->status.st_ino, other->status.st_ino);
+    long compared;
+
+    order = order ? order : compare(one->status.st_dev, other->status.st_dev);
+    order = order ? order : compare((uint64_t)one->position, (uint64_t)other->position);
+    order = order ? order : compare((uint64_t)(one->flags & ~O_CLOEXEC), (uint64_t)(other->flags & ~O_CLOEXEC));
+    if (order || one == other)
+        return order;
+    compared = syscall(SYS_kcmp, one->holder->view, other->holder->view, KCMP_FILE, one->number, other->number);
+    if (compared < 0) {
+        unanswered.error = errno;
+        unanswered.one = one->number;
+        unanswered.other = other->number;
     }
+    return compared == 0 ? 0 : compared == 1 ? -1 : 1;
+}
+
+/* Two numbers for one open file description. `seen` is a tree (tsearch(3)): there may be very many that look alike. */
+static int find_shared(struct saving *saving, struct descriptor *descriptor, void **seen)
+{
+    struct descriptor **found = tsearch(descriptor, seen, by_description);
+
+    if (!found)
+        return -ENOMEM;
+    if (unanswered.error)
+        return unanswered.error == ENOSYS ? refuse(saving, "R-KCMP", "this kernel has no kcmp, and descriptors %d and %d look alike",
+                                                   unanswered.other, unanswered.one)
+                                          : -unanswered.error;
+    descriptor->same_as = (*found)->number;
     return 0;
+}
+
+static void keep(void *descriptor)
+{
+    (void)descriptor;
 }
 
 static int by_number(const void *a, const void *b)
@@ -159,9 +189,11 @@ int describe_descriptors(struct step *step)
 {
     struct saving *saving = &step->saving;
     int *numbers = NULL;
+    void *seen = NULL;
     size_t count = 0;
     int error = list_numbers(saving->view, &numbers, &count);
 
+    unanswered.error = 0;
     saving->descriptors = calloc(count + 1, sizeof *saving->descriptors);
     if (!saving->descriptors)
         error = -ENOMEM;
@@ -176,8 +208,9 @@ int describe_descriptors(struct step *step)
         }
         saving->descriptor_count++;
         if (!error)
-            error = find_shared(saving, descriptor, saving->descriptor_count - 1);
+            error = find_shared(saving, descriptor, &seen);
     }
+    tdestroy(seen, keep);
     free(numbers);
     return error ? fail_with(step, error, "the program's descriptors cannot be read") : 0;
 }

@@ -222,29 +222,36 @@ static struct agent_page *map_page(int fd)
     return sys_mmap(page_room, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
 }
 
-int page_make(void)
+static long make_and_map(void *ret_page)
 {
+    long fd = page_file_in_directory();
     struct agent_page *page;
-    struct rlimit old;
-    long fd;
 
-    shim.page = NULL;
-    shim.pid = (uint32_t)sys_getpid();
-    page_namespace();
-    fd = page_file_in_directory();
-    if (fd == -EMFILE) { /* the program has used up its descriptors */
-        handles_make_room(&old);
-        fd = page_file_in_directory();
-        handles_end_room(&old);
-    }
     if (fd < 0)
-        return (int)fd;
+        return fd;
     page = map_page((int)fd);
     sys_close((int)fd); /* the mapping keeps the flock */
     if (sys_mmap_failed(page)) {
         sys_unlink(shim.page_path);
-        return (int)(long)page;
+        return (long)page;
     }
+    *(struct agent_page **)ret_page = page;
+    return 0;
+}
+
+int page_make(void)
+{
+    struct agent_page *page;
+    long error;
+
+    shim.page = NULL;
+    shim.pid = (uint32_t)sys_getpid();
+    page_namespace();
+    error = make_and_map(&page);
+    if (error == -EMFILE)
+        error = room_with(make_and_map, &page, NULL, 0);
+    if (error)
+        return (int)error;
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
     shim.page = page;
     shim.page_made = interval_now();

@@ -34,22 +34,6 @@ long handles_connect(const char *name)
     return fd;
 }
 
-/* A program that has used up its descriptors gets more for the moment of the stop. */
-void handles_make_room(struct rlimit *ret_old)
-{
-    struct rlimit more;
-
-    SYS_CALL(prlimit64, 0, RLIMIT_NOFILE, 0, ret_old, 0, 0);
-    more = *ret_old;
-    more.rlim_cur = ret_old->rlim_cur + 8 < ret_old->rlim_max ? ret_old->rlim_cur + 8 : ret_old->rlim_max;
-    SYS_CALL(prlimit64, 0, RLIMIT_NOFILE, &more, 0, 0, 0);
-}
-
-void handles_end_room(const struct rlimit *old)
-{
-    SYS_CALL(prlimit64, 0, RLIMIT_NOFILE, old, 0, 0, 0);
-}
-
 const char *const handles_of_memory[HANDLES_OF_MEMORY] = { "/proc/self/mem", "/proc/self/pagemap" };
 
 static long send_descriptors(int socket, const int *descriptors, size_t count)
@@ -91,7 +75,7 @@ long handles_send(int socket, const char *const *names, int count)
 
 long handles_send_wanted(int socket, const struct agent_page *page)
 {
-    return page->to_send_count > AGENT_MAX_HANDLES ? -EPROTO : send_descriptors(socket, page->to_send, page->to_send_count);
+    return send_descriptors(socket, page->to_send, page->to_send_count);
 }
 
 static long receive_descriptor(int socket)
@@ -268,17 +252,19 @@ static long copy_all(struct agent_page *page, int socket)
     return error;
 }
 
-long handles_copy_ranges(struct agent_page *page)
+static long meet_and_copy(void *argument)
 {
-    struct rlimit old;
-    long error, socket;
+    struct agent_page *page = argument;
+    long error, socket = error = handles_connect(page->socket);
 
-    handles_make_room(&old);
-    socket = error = handles_connect(page->socket);
     if (socket >= 0) {
         error = copy_all(page, (int)socket);
         sys_close((int)socket);
     }
-    handles_end_room(&old);
     return error;
+}
+
+long handles_copy_ranges(struct agent_page *page)
+{
+    return room_with(meet_and_copy, page, NULL, 0);
 }

@@ -168,29 +168,36 @@ static long summon(struct agent_page *page)
 
 static long collect_waiting(struct agent_page *page)
 {
-    struct rlimit old;
-    long result;
+    return page->waiting_tid == (uint32_t)sys_gettid() ? waiting_collect(page) : summon(page);
+}
 
-    handles_make_room(&old);
-    result = page->waiting_tid == (uint32_t)sys_gettid() ? waiting_collect(page) : summon(page);
-    handles_end_room(&old);
-    return result;
+struct parcel {
+    struct agent_page *page;
+    const char *const *names;
+    int count;
+};
+
+static long send_parcel(void *argument)
+{
+    const struct parcel *parcel = argument;
+    long error, socket = error = handles_connect(parcel->page->socket);
+
+    if (socket >= 0) {
+        error = parcel->names ? handles_send((int)socket, parcel->names, parcel->count)
+                              : handles_send_wanted((int)socket, parcel->page);
+        sys_close((int)socket);
+    }
+    return error;
 }
 
 /* Opens own files in /proc and gives them to the saver; without names, the descriptors that it wants. */
 static long hand_over(struct agent_page *page, const char *const *names, int count)
 {
-    struct rlimit old;
-    long error, socket;
+    struct parcel parcel = { page, names, count };
 
-    handles_make_room(&old);
-    socket = error = handles_connect(page->socket);
-    if (socket >= 0) {
-        error = names ? handles_send((int)socket, names, count) : handles_send_wanted((int)socket, page);
-        sys_close((int)socket);
-    }
-    handles_end_room(&old);
-    return error;
+    if (!names && page->to_send_count > AGENT_MAX_HANDLES)
+        return -EPROTO;
+    return room_with(send_parcel, &parcel, page->to_send, names ? 0 : page->to_send_count);
 }
 
 static long obey(struct agent_page *page, uint32_t order)

@@ -115,10 +115,11 @@ void traits_of_twin(struct agent_page *page);
 /* twin.c (island) */
 long twin_make(struct agent_page *page);
 
+/* room.c (island): does work that needs three descriptors at most of its own, and those of `kept` of the program's */
+long room_with(long (*work)(void *), void *argument, const int *kept, uint32_t kept_count);
+
 /* handles.c (island): meeting the saver on its abstract socket */
 long handles_connect(const char *socket_name);
-void handles_make_room(struct rlimit *ret_old); /* descriptors over the soft limit, until handles_end_room */
-void handles_end_room(const struct rlimit *old);
 enum { HANDLES_OF_MEMORY = 2 };
 extern const char *const handles_of_memory[HANDLES_OF_MEMORY];
 long handles_send(int socket, const char *const *names, int count); /* two at most, opened for reading */

@@ -51,16 +51,37 @@ long waiting_put(uint32_t tid, siginfo_t *info)
     return error;
 }
 
+struct status {
+    uint32_t tid;
+    char text[PAGE_BYTES];
+};
+
+static long read_status(void *argument)
+{
+    struct status *status = argument;
+    char path[64];
+    size_t at = text_add(path, sizeof path, 0, "/proc/self/task/");
+    long got, fd;
+
+    at = text_add_number(path, sizeof path, at, status->tid);
+    text_add(path, sizeof path, at, "/status");
+    fd = sys_openat(AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0)
+        return fd;
+    got = sys_read((int)fd, status->text, sizeof status->text - 1);
+    sys_close((int)fd);
+    return got;
+}
+
 /* What waits for the calling thread alone; one thread at a time asks. */
 static long own_mask(uint64_t *ret_mask)
 {
-    static char text[PAGE_BYTES];
-    long got, fd = sys_openat(AT_FDCWD, "/proc/thread-self/status", O_RDONLY | O_CLOEXEC, 0);
+    static struct status status;
+    char *text = status.text;
+    long got;
 
-    if (fd < 0)
-        return fd;
-    got = sys_read((int)fd, text, sizeof text - 1);
-    sys_close((int)fd);
+    status.tid = (uint32_t)sys_gettid();
+    got = room_with(read_status, &status, NULL, 0);
     if (got < 0)
         return got;
     text[got] = 0;

@@ -222,7 +222,7 @@ static void close_all(void)
 
 static void use_up_descriptors(void)
 {
-    struct rlimit limit = { 40, 4096 };
+    struct rlimit limit = { 40, 40 };
 
     if (setrlimit(RLIMIT_NOFILE, &limit))
         bad("RLIMIT_NOFILE");
