@@ -2,6 +2,7 @@
 # Unix sockets: each row in the program that an image was taken of, in the life after it, and in a third one.
 
 load helpers
+load programs
 
 # three_lives NAME COMMAND...: the program goes on after the image and verifies itself; so does what comes back from it, and what comes
 # back from an image of that.
@@ -173,4 +174,23 @@ logged() {
     restart unix "$IMAGE"
     ends_well unix
     says_ok unix
+}
+
+make_loop() {
+    WORK=("$PYTHON" "$APPS/loop.py" "$1")
+}
+
+@test "program: python3 with an event loop, unix sockets and an executor" {
+    ENOUGH=3000
+    work_for loop 20 make_loop
+    images_at loop $((RANDOM % 20 + 15)) $((RANDOM % 20 + 40))
+    restart loop "${TAKEN[1]}"
+    come_to_end loop
+    restart loop "${TAKEN[0]}"
+    IMAGE=${TAKEN[0]}
+    moment_at loop $((RANDOM % 20 + 40))
+    kill_hard "$PID"
+    until_true 10 no_processes
+    restart loop "$IMAGE"
+    come_to_end loop
 }
