@@ -38,7 +38,7 @@ struct unix_state_record {
     uint32_t file_mode;
     uint32_t message_count;
     uint32_t waiting_count; /* of a listening socket: connections that it has not accepted */
-    uint32_t reserved;
+    uint32_t unread;       /* SIOCOUTQ: memory of all that it has sent and nobody has read */
     /* name, name of the other end: a u32 length and the bytes of sun_path; the path of its file, as text; options, late
      * options; waiting_count inodes of 8 bytes, in order; messages */
 };

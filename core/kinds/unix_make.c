@@ -12,8 +12,10 @@
  * Each in the name of the process that did it, for SO_PEERCRED and SCM_CREDENTIALS. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -206,24 +208,42 @@ static int reach(const struct unix_socket *is, struct sockaddr_un *ret_address, 
 
 struct sending {
     int fd;
+    uint32_t unread; /* memory that all it sends takes in the end; 0: as it comes */
     const struct msghdr *message;
 };
 
-/* One that is sent in parts is a stream. */
+enum { PART_OVERHEAD = 768 };
+
+/* The bytes of a stream lie in parts, and the kernel counts the memory of these. A socket that was full, so that
+ * somebody waits to send more, must be full again: so they are sent in parts that take as much. */
+static size_t part_length(const struct sending *sending, size_t left)
+{
+    int now = 0;
+    size_t room, part;
+
+    if (!sending->unread || ioctl(sending->fd, SIOCOUTQ, &now) || sending->unread <= (uint32_t)now)
+        return left;
+    room = sending->unread - (uint32_t)now;
+    part = room > left ? PART_OVERHEAD * left / (room - left) + 1 : left;
+    return part < left ? part : left;
+}
+
 static int act_send(void *context)
 {
     const struct sending *sending = context;
-    struct iovec left = *sending->message->msg_iov;
+    struct iovec part = *sending->message->msg_iov;
     struct msghdr message = *sending->message;
+    size_t left = part.iov_len;
 
-    message.msg_iov = &left;
+    message.msg_iov = &part;
     do {
+        part.iov_len = part_length(sending, left);
         ssize_t sent = sendmsg(sending->fd, &message, MSG_NOSIGNAL);
         if (sent < 0)
             return -errno;
-        left.iov_base = (char *)left.iov_base + sent;
-        left.iov_len -= (size_t)sent;
-    } while (left.iov_len);
+        part.iov_base = (char *)part.iov_base + sent;
+        left -= (size_t)sent;
+    } while (left);
     return 0;
 }
 
@@ -239,12 +259,12 @@ static void widen(int fd)
 }
 
 /* Into `to`, which notes senders as it did. Without an address the sender must be connected. */
-static int send_one(int to, int from, const struct unix_message_record *record, const void *bytes,
+static int send_one(int to, int from, uint32_t unread, const struct unix_message_record *record, const void *bytes,
                     struct sockaddr_un *address, socklen_t length)
 {
     struct iovec vector = { .iov_base = (void *)bytes, .iov_len = record->length };
     struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_name = address, .msg_namelen = length };
-    struct sending sending = { .fd = from, .message = &message };
+    struct sending sending = { .fd = from, .unread = unread, .message = &message };
     int error;
 
     widen(from);
@@ -276,8 +296,10 @@ static int each_message(struct making *making, struct unix_socket *is, message_s
 static int send_connected(struct making *making, struct unix_socket *is, const struct unix_message_record *record,
                           const struct unix_name *sender, const void *bytes)
 {
+    uint32_t unread = is->state.type == SOCK_STREAM && is->other ? is->other->state.unread : 0;
+
     (void)making, (void)sender; /* which is the other end */
-    return send_one(is->fd, is->other ? is->other->fd : is->other_end, record, bytes, NULL, 0);
+    return send_one(is->fd, is->other ? is->other->fd : is->other_end, unread, record, bytes, NULL, 0);
 }
 
 static struct unix_socket *datagram_named(const struct making *making, const struct unix_name *name)
@@ -305,7 +327,7 @@ static int send_datagram(struct making *making, struct unix_socket *is, const st
     if (!error)
         error = reach(is, &address, &length);
     if (!error)
-        error = send_one(is->fd, fd, record, bytes, &address, length);
+        error = send_one(is->fd, fd, 0, record, bytes, &address, length);
     if (!from && fd >= 0)
         close(fd);
     free(place.file);

@@ -178,6 +178,7 @@ static int take_state(struct saving *saving, const struct descriptor *descriptor
     state->end = find_end(saving, entry, &state->other);
     state->shutdown = entry->shutdown;
     state->backlog = entry->backlog;
+    state->unread = ioctl(handle, SIOCOUTQ, &unread) ? 0 : (uint32_t)unread;
     state->reset = !!(events & POLLERR);
     state->holder = saving->pid;
     if (entry->type == SOCK_DGRAM && (state->reset || is_left_alone(saving, entry, state)))
@@ -186,7 +187,7 @@ static int take_state(struct saving *saving, const struct descriptor *descriptor
                                    : "whose other end has turned to another");
     if (events & POLLPRI)
         return refuse(saving, "R-SOCKET", "descriptor %d is a unix socket with a byte out of band", descriptor->number);
-    if (state->end == END_WAITING && (ioctl(handle, SIOCOUTQ, &unread) || unread))
+    if (state->end == END_WAITING && unread)
         return refuse_backlog(saving, descriptor);
     return take_peer(saving, descriptor, handle, state);
 }

@@ -3,6 +3,7 @@
 #include "deadline.h"
 
 #include <linux/futex.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 
 #include "../../core/floor/arch/x86_64/raw_call.h"
@@ -75,8 +76,16 @@ int64_t deadline_of_call(long number, const long arguments[6])
 
 void deadline_begin(struct deadline *deadline, int64_t nanoseconds)
 {
+    deadline_begin_socket(deadline, nanoseconds, -1, 0);
+}
+
+void deadline_begin_socket(struct deadline *deadline, int64_t nanoseconds, int socket, int option)
+{
     int64_t start = now();
 
+    deadline->socket = socket;
+    deadline->option = option;
+    deadline->is_shortened = 0;
     deadline->at = nanoseconds > INT64_MAX - start ? INT64_MAX : start + nanoseconds;
     deadline->outer = innermost;
     deadline->seal = SEAL ^ (uint64_t)deadline;
@@ -112,6 +121,14 @@ static void write_left(greg_t to, const void *left, size_t length)
         SYS_CALL(process_vm_writev, shim.pid, &here, 1, &there, 1, 0);
 }
 
+/* The wrapper gives the socket its time back. A time of 0 would be endless. */
+static void shorten(struct deadline *deadline, const struct timeval *left)
+{
+    struct timeval time = { .tv_sec = left->tv_sec, .tv_usec = left->tv_sec || left->tv_usec ? left->tv_usec : 1 };
+
+    deadline->is_shortened = !SYS_CALL(setsockopt, deadline->socket, SOL_SOCKET, deadline->option, &time, sizeof time, 0);
+}
+
 static void apply_milliseconds(greg_t *time, int64_t left)
 {
     if ((int32_t)*time > 0)
@@ -138,6 +155,10 @@ void deadline_apply(ucontext_t *frame, int number)
         left = 0;
     deadline->left = (struct timespec){ .tv_sec = left / 1000000000, .tv_nsec = left % 1000000000 };
     left_select = (struct timeval){ .tv_sec = left / 1000000000, .tv_usec = left % 1000000000 / 1000 };
+    if (deadline->option) {
+        shorten(deadline, &left_select);
+        return;
+    }
     switch (number) {
     case SYS_nanosleep:
         apply_pointer(&registers[REG_RDI], &deadline->left);

@@ -18,6 +18,8 @@ struct deadline {
     int64_t at;             /* CLOCK_MONOTONIC nanoseconds */
     struct timespec left;   /* what the call is pointed to when it goes on */
     uint64_t seal;
+    int socket, option;     /* of a wait whose time is an option of a socket, SO_RCVTIMEO or SO_SNDTIMEO; option 0: it is an argument */
+    int is_shortened;       /* 1: the socket has what is left for its time */
 };
 
 int64_t deadline_nanoseconds(const struct timespec *time); /* INT64_MAX for what does not fit */
@@ -31,6 +33,7 @@ int64_t deadline_of_call(long number, const long arguments[6]);
 
 /* Notes that a wait of so long begins or ends. */
 void deadline_begin(struct deadline *deadline, int64_t nanoseconds);
+void deadline_begin_socket(struct deadline *deadline, int64_t nanoseconds, int socket, int option);
 void deadline_end(const struct deadline *deadline);
 
 /* For a frame that has been sent back to its system call `number`: puts what is left in place of the whole time. */

@@ -58,7 +58,7 @@ static int may_go_on(int32_t number)
         SYS_poll, SYS_select, SYS_pause, SYS_nanosleep, SYS_accept, SYS_sendto, SYS_recvfrom, SYS_sendmsg, SYS_recvmsg,
         SYS_semop, SYS_msgsnd, SYS_msgrcv, SYS_rt_sigtimedwait, SYS_rt_sigsuspend, SYS_futex, SYS_io_getevents,
         SYS_semtimedop, SYS_clock_nanosleep, SYS_epoll_wait, SYS_pselect6, SYS_ppoll, SYS_epoll_pwait, SYS_accept4,
-        SYS_recvmmsg, 333 /* io_pgetevents */, 426 /* io_uring_enter */, 441 /* epoll_pwait2 */,
+        SYS_recvmmsg, SYS_sendmmsg, SYS_connect, SYS_read, SYS_readv, SYS_write, SYS_writev, 333 /* io_pgetevents */, 426 /* io_uring_enter */, 441 /* epoll_pwait2 */,
     };
 
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -98,7 +98,20 @@ static int32_t number_kept(uint64_t pointer)
     return resume_fetch(pointer + RAW_CALL_NUMBER, &number, sizeof number) && may_go_on((int32_t)number) ? (int32_t)number : -1;
 }
 
-/* The number in the last `mov imm32, %eax` before the `syscall` that ends at rip, with only moves of arguments between
+/* Length of what loads %eax with a number there, `mov imm32, %eax` or `xor %eax, %eax`; 0: something else. Behind a REX prefix
+ * both would be of another register. */
+static size_t number_length(const uint8_t *code, size_t start, int32_t *ret_number)
+{
+    if ((code[start - 1] & 0xf0) == 0x40)
+        return 0;
+    *ret_number = 0;
+    if ((code[start] == 0x31 || code[start] == 0x33) && code[start + 1] == 0xc0)
+        return 2;
+    __builtin_memcpy(ret_number, code + start + 1, sizeof *ret_number);
+    return code[start] == 0xb8 ? 5 : 0;
+}
+
+/* The number that was last loaded before the `syscall` that ends at rip, with only moves of arguments between
  * them, as libc's wrappers have it; -1 for other code, and for calls that may not go on. */
 static int32_t number_before(uint64_t rip, uint64_t pointer)
 {
@@ -109,14 +122,13 @@ static int32_t number_before(uint64_t rip, uint64_t pointer)
         return number_kept(pointer);
     if (!is_system_call(rip - 2) || !resume_fetch(rip - LOOK_BACK, code, LOOK_BACK))
         return -1;
-    for (size_t start = end - 5; start > 0; start--) {
+    for (size_t start = end - 2; start > 0; start--) {
         int32_t number;
-        size_t at = start + 5, length;
-        if (code[start] != 0xb8 || (code[start - 1] & 0xf0) == 0x40)
+        size_t length = number_length(code, start, &number), at = start + length;
+        if (!length)
             continue;
         while (at < end && (length = move_length(code + at)))
             at += length;
-        __builtin_memcpy(&number, code + start + 1, sizeof number);
         if (at == end && may_go_on(number))
             return number;
     }

@@ -61,6 +61,7 @@ struct shim {
     uint32_t stderr_held;          /* as of the last stop */
     uint64_t given_cpus[AGENT_MASK_WORDS]; /* sched_getaffinity(2) when the program began, or came back by a command that was bound */
     struct agent_range vdso;       /* the kernel's code in this process, with its data after a restart */
+    uint32_t timed_sockets;        /* 1: the program has set a time for a socket's waits */
     uint32_t leaving;              /* 1: the program is ending, no page is made any more */
     uint32_t remaking;             /* 1: a thread makes the page again */
     uint32_t starting;             /* 1: a saver is being started */

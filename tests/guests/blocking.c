@@ -10,6 +10,8 @@
 #include <semaphore.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <threads.h>
 
 enum { SHORT_MS = 30, LONG_MS = 3000, WAITED = 34 + 6 /* SIGRTMIN + 6, in which no handler is */, NEVER = WAITED + 1 };
@@ -242,10 +244,113 @@ static int raw_sigtimedwait(long ms)
     return ended(syscall(SYS_rt_sigtimedwait, &set, NULL, &time, 8), -1, EAGAIN);
 }
 
+/* ---- sockets, whose time is an option of theirs ---- */
+
+/* A socket that listens and has one connection: no more are taken. */
+static int full_listener;
+static struct sockaddr_un full_address;
+static socklen_t full_length = sizeof full_address;
+
+static int listening(struct sockaddr_un *address, socklen_t *length)
+{
+    struct sockaddr_un any = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&any, sizeof any.sun_family) || listen(fd, 0) ||
+        getsockname(fd, (struct sockaddr *)address, length))
+        bad("a socket that listens: %s", strerror(errno));
+    return fd;
+}
+
+static int connecting(const struct sockaddr_un *address, socklen_t length)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    if (fd < 0 || connect(fd, (const struct sockaddr *)address, length))
+        bad("a connection: %s", strerror(errno));
+    return fd;
+}
+
+static int timed_pair(int ends[2], int option, long ms)
+{
+    struct timeval time = { ms / 1000, ms % 1000 * 1000 };
+
+    return socketpair(AF_UNIX, SOCK_STREAM, 0, ends) || setsockopt(ends[0], SOL_SOCKET, option, &time, sizeof time) ? errno : 0;
+}
+
+static int end_pair(int ends[2], long result)
+{
+    int error = ended(result, -1, EAGAIN);
+
+    close(ends[0]);
+    close(ends[1]);
+    return error;
+}
+
+static int by_timed_recv(long ms)
+{
+    int ends[2], error = timed_pair(ends, SO_RCVTIMEO, ms);
+    char byte;
+
+    return error ? error : end_pair(ends, recv(ends[0], &byte, 1, 0));
+}
+
+static int by_timed_read(long ms)
+{
+    int ends[2], error = timed_pair(ends, SO_RCVTIMEO, ms);
+    char byte;
+
+    return error ? error : end_pair(ends, read(ends[0], &byte, 1));
+}
+
+static int by_timed_recvmsg(long ms)
+{
+    int ends[2], error = timed_pair(ends, SO_RCVTIMEO, ms);
+    char byte;
+    struct iovec vector = { &byte, 1 };
+    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1 };
+
+    return error ? error : end_pair(ends, recvmsg(ends[0], &message, 0));
+}
+
+static int by_timed_send(long ms)
+{
+    int ends[2], error = timed_pair(ends, SO_SNDTIMEO, ms);
+    static const char bytes[1000];
+
+    while (!error && send(ends[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0)
+        continue;
+    return error ? error : end_pair(ends, send(ends[0], "x", 1, 0));
+}
+
+static int by_timed_accept(long ms)
+{
+    struct timeval time = { ms / 1000, ms % 1000 * 1000 };
+    struct sockaddr_un address;
+    socklen_t length = sizeof address;
+    int fd = listening(&address, &length), error;
+
+    error = setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time) ? errno : ended(accept(fd, NULL, NULL), -1, EAGAIN);
+    close(fd);
+    return error;
+}
+
+static int by_timed_connect(long ms)
+{
+    struct timeval time = { ms / 1000, ms % 1000 * 1000 };
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0), error;
+
+    error = setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &time, sizeof time)
+                ? errno
+                : ended(connect(fd, (struct sockaddr *)&full_address, full_length), -1, EAGAIN);
+    close(fd);
+    return error;
+}
+
 static const struct way {
     const char *name;
     int (*wait)(long ms);
-    int real_time; /* by the wall clock: after a restart it may be over early, which is right */
+    int real_time; /* by the wall clock: after a restart it may be over early, which is right; 2: in ticks of the kernel */
 } ways[] = {
     { "nanosleep", by_nanosleep, 0 },
     { "usleep and sleep", by_sleep, 0 },
@@ -272,6 +377,12 @@ static const struct way {
     { "raw futex, absolute", raw_futex_absolute, 0 },
     { "raw futex_waitv", raw_futex_waitv, 0 },
     { "raw rt_sigtimedwait", raw_sigtimedwait, 0 },
+    { "recv with SO_RCVTIMEO", by_timed_recv, 2 },
+    { "read with SO_RCVTIMEO", by_timed_read, 2 },
+    { "recvmsg with SO_RCVTIMEO", by_timed_recvmsg, 2 },
+    { "send with SO_SNDTIMEO", by_timed_send, 2 },
+    { "accept with SO_RCVTIMEO", by_timed_accept, 2 },
+    { "connect with SO_SNDTIMEO", by_timed_connect, 2 },
 };
 
 enum { WAYS = sizeof ways / sizeof ways[0] };
@@ -287,7 +398,7 @@ static void wait_once(int thread)
     late = seconds_now() - start - (double)ms / 1000;
     if (error)
         bad("%s of %ld ms: %s", way->name, ms, error < 1000 ? strerror(error) : "it returned something else");
-    if (late < -0.002 && !way->real_time)
+    if (late < (way->real_time ? -0.012 : -0.002) && way->real_time != 1)
         bad("%s of %ld ms was over %.3f s early", way->name, ms, -late);
     if (late > latest[thread])
         latest[thread] = late;
@@ -302,7 +413,7 @@ static void *timed(void *thread)
 
 /* ---- without a time: each comes back once for each thing it is given ---- */
 
-static int pipe_ends[2], raw_pipe_ends[2], poll_pipe_ends[2];
+static int pipe_ends[2], raw_pipe_ends[2], poll_pipe_ends[2], socket_ends[2];
 static __thread volatile sig_atomic_t signals;
 
 static void on_signal(int number)
@@ -385,6 +496,65 @@ static int by_poll_pipe(void)
     return error ? error : ended(read(poll_pipe_ends[0], &got, 1), 1, 0);
 }
 
+static int by_recv(void)
+{
+    char got;
+
+    return ended(recv(socket_ends[0], &got, 1, 0), 1, 0);
+}
+
+static int listener;
+static struct sockaddr_un listener_address;
+static socklen_t listener_length = sizeof listener_address;
+
+static int by_accept(void)
+{
+    static int before = -1;
+
+    if (before >= 0)
+        close(before);
+    before = accept(listener, NULL, NULL);
+    return before < 0 ? errno : 0;
+}
+
+static void give_connection(void)
+{
+    static int before = -1;
+
+    if (before >= 0)
+        close(before); /* which was accepted */
+    before = connecting(&listener_address, listener_length);
+}
+
+/* It has room for one: that of the call before. */
+static int crowded;
+static struct sockaddr_un crowded_address;
+static socklen_t crowded_length = sizeof crowded_address;
+
+static int by_connect(void)
+{
+    static int before[2] = { -1, -1 }; /* the second waits to be accepted */
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0), error;
+
+    error = fd < 0 ? errno : ended(connect(fd, (struct sockaddr *)&crowded_address, crowded_length), 0, 0);
+    if (before[0] >= 0)
+        close(before[0]);
+    before[0] = before[1];
+    before[1] = fd;
+    return error;
+}
+
+static void give_room(void)
+{
+    static int before = -1;
+
+    if (before >= 0)
+        close(before);
+    before = accept(crowded, NULL, NULL);
+    if (before < 0)
+        bad("accept: %s", strerror(errno));
+}
+
 static sem_t given;
 
 static int by_sem_wait(void)
@@ -399,17 +569,21 @@ static struct endless {
     int *end;       /* of a pipe, to write to */
     volatile long count;
     pthread_t thread;
+    void (*give)(void);
 } endless[] = {
-    { "sigsuspend", by_sigsuspend, SIGUSR1, NULL, 0, 0 },
-    { "raw rt_sigsuspend", by_raw_sigsuspend, SIGUSR1, NULL, 0, 0 },
-    { "ppoll for a signal", by_ppoll_signal, SIGUSR1, NULL, 0, 0 },
-    { "sigwait", by_sigwait, WAITED, NULL, 0, 0 },
-    { "sigwaitinfo", by_sigwaitinfo, WAITED, NULL, 0, 0 },
-    { "raw rt_sigtimedwait", by_raw_sigwait, WAITED, NULL, 0, 0 },
-    { "read", by_read, 0, &pipe_ends[1], 0, 0 },
-    { "raw read", by_raw_read, 0, &raw_pipe_ends[1], 0, 0 },
-    { "poll of a pipe", by_poll_pipe, 0, &poll_pipe_ends[1], 0, 0 },
-    { "sem_wait", by_sem_wait, 0, NULL, 0, 0 },
+    { "sigsuspend", by_sigsuspend, SIGUSR1, NULL, 0, 0, NULL },
+    { "raw rt_sigsuspend", by_raw_sigsuspend, SIGUSR1, NULL, 0, 0, NULL },
+    { "ppoll for a signal", by_ppoll_signal, SIGUSR1, NULL, 0, 0, NULL },
+    { "sigwait", by_sigwait, WAITED, NULL, 0, 0, NULL },
+    { "sigwaitinfo", by_sigwaitinfo, WAITED, NULL, 0, 0, NULL },
+    { "raw rt_sigtimedwait", by_raw_sigwait, WAITED, NULL, 0, 0, NULL },
+    { "read", by_read, 0, &pipe_ends[1], 0, 0, NULL },
+    { "raw read", by_raw_read, 0, &raw_pipe_ends[1], 0, 0, NULL },
+    { "poll of a pipe", by_poll_pipe, 0, &poll_pipe_ends[1], 0, 0, NULL },
+    { "sem_wait", by_sem_wait, 0, NULL, 0, 0, NULL },
+    { "recv", by_recv, 0, &socket_ends[1], 0, 0, NULL },
+    { "accept", by_accept, 0, NULL, 0, 0, give_connection },
+    { "connect", by_connect, 0, NULL, 0, 0, give_room },
 };
 
 enum { ENDLESS = sizeof endless / sizeof endless[0], GIVE_EVERY = 20 };
@@ -445,7 +619,9 @@ static void *for_ever(void *argument)
 
 static void give(struct endless *waiter)
 {
-    if (waiter->signal)
+    if (waiter->give)
+        waiter->give();
+    else if (waiter->signal)
         pthread_kill(waiter->thread, waiter->signal);
     else if (!waiter->end)
         sem_post(&given);
@@ -497,8 +673,13 @@ static void set_up(void)
     sem_init(&given, 0, 0);
     pthread_mutex_lock(&held);
     pthread_rwlock_wrlock(&held_for_writing);
-    if (pipe(pipe_ends) || pipe(raw_pipe_ends) || pipe(poll_pipe_ends))
+    if (pipe(pipe_ends) || pipe(raw_pipe_ends) || pipe(poll_pipe_ends) || socketpair(AF_UNIX, SOCK_STREAM, 0, socket_ends))
         bad("pipe");
+    listener = listening(&listener_address, &listener_length);
+    crowded = listening(&crowded_address, &crowded_length);
+    connecting(&crowded_address, crowded_length);
+    full_listener = listening(&full_address, &full_length);
+    connecting(&full_address, full_length);
 }
 
 static void write_latest(const char *path)
