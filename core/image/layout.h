@@ -85,6 +85,7 @@ enum record_tag {
     TAG_PIDFD = 40,
     TAG_UNIX_SOCKET = 41,
     TAG_TCP = 42,
+    TAG_UDP = 43,
     TAG_SHARED_MEMORY = 44,
     TAG_SHARED_DESCRIPTOR = 45,
     TAG_SEGMENT = 46,

@@ -8,6 +8,7 @@
 #include <linux/inet_diag.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +53,7 @@ const struct socket_option inet_options[] = {
 };
 /* clang-format on */
 
-static void from_kernel(const struct sockaddr_storage *from, struct inet_address *to)
+void inet_from_kernel(const struct sockaddr_storage *from, struct inet_address *to)
 {
     memset(to, 0, sizeof *to);
     to->family = from->ss_family;
@@ -76,7 +77,7 @@ static void ask(int fd, int (*name)(int, struct sockaddr *, socklen_t *), struct
     if (name(fd, (struct sockaddr *)&got, &length) || (got.ss_family != AF_INET && got.ss_family != AF_INET6))
         memset(address, 0, sizeof *address);
     else
-        from_kernel(&got, address);
+        inet_from_kernel(&got, address);
 }
 
 void inet_local(int fd, struct inet_address *address)
@@ -173,6 +174,12 @@ int inet_keep_handle(const struct descriptor *descriptor)
     return kept < 0 ? -errno : kept;
 }
 
+short socket_events(int fd)
+{
+    struct pollfd look = { .fd = fd, .events = POLLIN | POLLOUT | POLLPRI | POLLRDHUP };
+    return poll(&look, 1, 0) < 0 ? 0 : look.revents;
+}
+
 /* ---- all sockets of the step ---- */
 
 static int add_end(struct saving *saving, const struct descriptor *descriptor)
@@ -234,6 +241,20 @@ void inet_ends_forget(struct saving *saving)
 }
 
 /* ---- addresses at a restart ---- */
+
+void inet_say_option(const struct restoring *restoring, int number, const char *word, int error)
+{
+    snprintf(restoring->image->reason, sizeof restoring->image->reason, "descriptor %d: %s cannot be set: %s", number,
+             word, strerror(-error));
+}
+
+void inet_say_address(const struct restoring *restoring, int number, const struct inet_address *local, int error)
+{
+    char text[INET_TEXT];
+
+    snprintf(restoring->image->reason, sizeof restoring->image->reason, "%s, where descriptor %d was: %s",
+             inet_text(local, text), number, strerror(-error));
+}
 
 int inet_bind(int fd, const struct inet_address *local)
 {

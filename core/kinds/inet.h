@@ -20,6 +20,7 @@ enum { INET_TEXT = 64 };
 /* getsockname, or getpeername: family 0 when there is none. */
 void inet_local(int fd, struct inet_address *ret_address);
 void inet_remote(int fd, struct inet_address *ret_address);
+void inet_from_kernel(const struct sockaddr_storage *from, struct inet_address *ret_address);
 socklen_t inet_for_kernel(const struct inet_address *address, struct sockaddr_storage *ret_address);
 /* An address of IPv4 that is written as one of IPv6 becomes one of IPv4. */
 struct inet_address inet_plain(const struct inet_address *address);
@@ -31,6 +32,7 @@ extern const struct socket_option inet_options[]; /* of IPPROTO_IP and IPPROTO_I
 
 /* SO_DOMAIN, SO_PROTOCOL and others; 0 when there is no such option. */
 int inet_option(int fd, int level, int name);
+short socket_events(int fd); /* of poll(2) */
 /* Is it a socket of IPv4 or IPv6 with this type and protocol? */
 int inet_is_of(const struct descriptor *descriptor, int type, int protocol);
 
@@ -61,6 +63,9 @@ int tcp_settle_all(struct saving *saving, struct inet_end *first);
 
 /* At a restart, on a socket that is thrown away: may this address be bound, and listened at? missing() says why not. */
 void inet_check_bind(struct restoring *restoring, int fd, int number, const struct inet_address *local, int listens);
+/* Into image->reason. */
+void inet_say_option(const struct restoring *restoring, int number, const char *word, int error);
+void inet_say_address(const struct restoring *restoring, int number, const struct inet_address *local, int error);
 int inet_bind(int fd, const struct inet_address *local); /* 0 or -errno */
 int inet_connect(int fd, const struct inet_address *remote);
 

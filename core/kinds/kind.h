@@ -117,6 +117,7 @@ struct restoring {
     int cannot_schedule;  /* scheduling.c's own */
     struct unix_socket *unix_sockets; /* unix_make.c's own */
     struct tcp_socket *tcp; /* tcp.c's own */
+    struct udp_socket *udp; /* udp.c's own */
     int network;          /* tcp_network.c's own */
     int network_is_checked; /* tcp.c's own */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */

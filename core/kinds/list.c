@@ -13,7 +13,7 @@ extern const struct kind kind_terminals;
 extern const struct kind kind_shared_memory, kind_shared_descriptors;
 extern const struct kind kind_unix_sockets;
 extern const struct kind kind_scheduling, kind_thread_traits, kind_fifos, kind_owners;
-extern const struct kind kind_tcp;
+extern const struct kind kind_tcp, kind_udp;
 extern const struct kind kind_segments, kind_semaphores, kind_message_queues;
 
 const struct kind *const kinds[] = {
@@ -34,6 +34,7 @@ const struct kind *const kinds[] = {
     &kind_fifos,
     &kind_unix_sockets,
     &kind_tcp,
+    &kind_udp,
     &kind_directories,
     &kind_shared_memory,
     &kind_segments,

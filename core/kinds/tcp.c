@@ -88,12 +88,6 @@ static int tcp_claim(const struct saving *saving, const struct descriptor *descr
     return inet_is_of(descriptor, SOCK_STREAM, IPPROTO_TCP);
 }
 
-static short events_of(int fd)
-{
-    struct pollfd look = { .fd = fd, .events = POLLIN | POLLOUT | POLLPRI | POLLRDHUP };
-    return poll(&look, 1, 0) < 0 ? 0 : look.revents;
-}
-
 /* Of a socket that is closed: has it ever been connected? */
 static int was_connected(const struct tcp_info *info)
 {
@@ -102,7 +96,7 @@ static int was_connected(const struct tcp_info *info)
 
 static uint32_t what_if_closed(int handle, const struct tcp_info *info)
 {
-    short events = events_of(handle);
+    short events = socket_events(handle);
 
     if (events & POLLERR)
         return was_connected(info) ? TCP_CUT : TCP_FAILED;
@@ -140,7 +134,7 @@ static void describe(const struct inet_end *end, int handle, struct tcp_record *
     record->send_buffer = locked & SOCK_SNDBUF_LOCK ? (uint32_t)inet_option(handle, SOL_SOCKET, SO_SNDBUF) : 0;
     record->got_fin = info.tcpi_state != STATE_CLOSE && tcp_has_got_fin(info.tcpi_state);
     record->shut = tcp_has_sent_fin(info.tcpi_state);
-    if (!tcp_has_got_fin(info.tcpi_state) && events_of(handle) & POLLRDHUP)
+    if (!tcp_has_got_fin(info.tcpi_state) && socket_events(handle) & POLLRDHUP)
         record->shut |= 2;
     if (info.tcpi_state == STATE_CLOSE)
         record->what = what_if_closed(handle, &info);
@@ -171,11 +165,11 @@ static int refuse_odd(struct saving *saving, const struct descriptor *descriptor
                       descriptor->number);
     if (record->what < TCP_CONNECTED || record->what == TCP_FAILED)
         return 0;
-    if (events_of(handle) & POLLPRI)
+    if (socket_events(handle) & POLLPRI)
         return refuse(saving, "R-SOCKET-QUEUE", "descriptor %d is a connection with urgent data that was not read",
                       descriptor->number);
     if (record->what == TCP_WAITING && info.tcpi_bytes_sent - info.tcpi_bytes_retrans + info.tcpi_notsent_bytes)
-        return refuse(saving, "R-SOCKET-QUEUE", "descriptor %d has sent bytes over a connection that was not accepted",
+        return refuse(saving, "R-SOCKET-BACKLOG", "descriptor %d has sent bytes over a connection that was not accepted",
                       descriptor->number);
     if (record->local.scope || record->remote.scope)
         return refuse(saving, "R-SOCKET", "descriptor %d is a connection between link-local addresses",
@@ -295,8 +289,7 @@ static int set_options(const struct tcp_socket *socket, int fd, int late)
     for (int i = 0; !error && late && late_tables[i]; i++)
         error = socket_options_set(late_tables[i], &options, fd, &word);
     if (error)
-        snprintf(socket->restoring->image->reason, sizeof socket->restoring->image->reason,
-                 "descriptor %d: %s cannot be set: %s", socket->record.descriptor.number, word, strerror(-error));
+        inet_say_option(socket->restoring, socket->record.descriptor.number, word, error);
     return error;
 }
 
@@ -485,7 +478,7 @@ static int make_alone(void *context)
 
 static int has_failed(int fd)
 {
-    return events_of(fd) & POLLERR;
+    return socket_events(fd) & POLLERR;
 }
 
 /* Nobody listens in our own network. */
@@ -511,7 +504,6 @@ static int make_free(struct tcp_socket *socket)
 {
     const struct tcp_record *record = &socket->record;
     int fd = make_socket(socket), error = fd < 0 ? fd : 0;
-    char text[INET_TEXT];
 
     if (!error && (record->local.port || !inet_is_any(&record->local)))
         error = inet_bind(fd, &record->local);
@@ -520,9 +512,7 @@ static int make_free(struct tcp_socket *socket)
     if (!error)
         return put_aside(socket, fd);
     if (fd >= 0) {
-        snprintf(socket->restoring->image->reason, sizeof socket->restoring->image->reason,
-                 "%s, where descriptor %d was: %s", inet_text(&record->local, text), record->descriptor.number,
-                 strerror(-error));
+        inet_say_address(socket->restoring, record->descriptor.number, &record->local, error);
         close(fd);
     }
     return error;

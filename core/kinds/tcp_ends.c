@@ -62,6 +62,31 @@ static void note_wish(const struct search *search, uint32_t inode, const struct 
             end->remote = *remote;
 }
 
+/* Without the scope, which the kernel does not tell in the same way. */
+static int has_bytes_of(const struct inet_address *a, const struct inet_address *b)
+{
+    return a->port == b->port && !memcmp(inet_plain(a).bytes, inet_plain(b).bytes, sizeof a->bytes);
+}
+
+static int is_of_this_host(const struct inet_address *address, const struct inet_address *own)
+{
+    const struct inet_address plain = inet_plain(address);
+
+    return !memcmp(plain.bytes, inet_plain(own).bytes, sizeof plain.bytes) ||
+           (plain.family == AF_INET && plain.bytes[0] == 127);
+}
+
+/* Whoever has called, perhaps sent something, and closed, before anybody accepted. */
+static void note_closed_caller(struct inet_end *first, uint64_t network, const struct inet_address *caller,
+                               const struct inet_address *called)
+{
+    const struct inet_end call = { .network = network, .local = *caller, .remote = *called };
+    struct inet_end *listener = listener_at(first, &call);
+
+    if (listener)
+        listener->beyond = STATE_CLOSE_WAIT;
+}
+
 /* A socket without an inode has no descriptor: closed by its program, or not accepted yet. */
 static int note_beyond(void *context, const struct nlmsghdr *message)
 {
@@ -75,10 +100,13 @@ static int note_beyond(void *context, const struct nlmsghdr *message)
         return 0;
     }
     for (struct inet_end *end = search->first; end; end = end->next)
-        if (is_connected(end) && !end->peer && end->network == search->network && end->remote.port == local.port &&
-            end->local.port == remote.port && !memcmp(inet_plain(&end->remote).bytes, inet_plain(&local).bytes, 16) &&
-            !memcmp(inet_plain(&end->local).bytes, inet_plain(&remote).bytes, 16))
+        if (is_connected(end) && !end->peer && end->network == search->network && has_bytes_of(&end->remote, &local) &&
+            has_bytes_of(&end->local, &remote)) {
             end->beyond = socket->idiag_state;
+            return 0;
+        }
+    if (socket->idiag_state == STATE_CLOSE_WAIT && is_of_this_host(&remote, &local))
+        note_closed_caller(search->first, search->network, &remote, &local);
     return 0;
 }
 
@@ -103,7 +131,7 @@ static int look_beyond(struct inet_end *first)
     int wanted = 0, error = 0;
 
     for (struct inet_end *end = first; end; end = end->next) {
-        wanted |= end->state == STATE_SYN_SENT || (is_connected(end) && !end->peer);
+        wanted |= end->state == STATE_SYN_SENT || end->state == STATE_LISTEN || (is_connected(end) && !end->peer);
         if (is_connected(end) && !end->peer && end->network != search.network)
             end->beyond = STATE_FIN_WAIT1;
     }
@@ -154,11 +182,6 @@ static int settle(struct saving *saving, struct inet_end *to)
     return error;
 }
 
-static int has_closed(uint32_t state)
-{
-    return tcp_has_sent_fin(state);
-}
-
 int tcp_settle_all(struct saving *saving, struct inet_end *first)
 {
     int error = 0, handle;
@@ -171,7 +194,11 @@ int tcp_settle_all(struct saving *saving, struct inet_end *first)
     if (!error)
         error = look_beyond(first);
     for (struct inet_end *end = first; end && !error; end = end->next) {
-        if (end->peer || has_closed(end->beyond))
+        if (end->state == STATE_LISTEN && end->beyond)
+            error = refuse(saving, "R-SOCKET-BACKLOG",
+                           "descriptor %d listens, and who waits to be accepted has closed already",
+                           end->descriptor->number);
+        else if (end->peer || tcp_has_sent_fin(end->beyond))
             error = settle(saving, end);
         else if (is_connected(end) && end->beyond)
             end->listener = listener_at(first, end);

@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* tcp WHAT [PORT]: holds TCP sockets of one sort, both ends of each connection unless it leads to PORT, and finds them as they must be at
  * every tick. `tcp server FILE` is what PORT leads to. */
+#include "internet.h"
 #include "streams.h"
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/stat.h>
-
-union address {
-    struct sockaddr any;
-    struct sockaddr_in four;
-    struct sockaddr_in6 six;
-};
 
 enum { MOST = 400 };
 static int listener, port_outside;
@@ -48,33 +41,6 @@ static int get(int fd, int level, int option)
 
     check(!getsockopt(fd, level, option, &value, &length), "getsockopt");
     return value;
-}
-
-static union address loopback(int family)
-{
-    union address address = { 0 };
-
-    address.any.sa_family = (sa_family_t)family;
-    if (family == AF_INET)
-        address.four.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    else
-        address.six.sin6_addr = in6addr_loopback;
-    return address;
-}
-
-static socklen_t size_of(const union address *address)
-{
-    return address->any.sa_family == AF_INET ? sizeof address->four : sizeof address->six;
-}
-
-static union address name(int fd, int (*ask)(int, struct sockaddr *, socklen_t *))
-{
-    union address address;
-    socklen_t length = sizeof address;
-
-    memset(&address, 0, sizeof address);
-    check(!ask(fd, &address.any, &length), "name");
-    return address;
 }
 
 static int is_named(int fd, const union address *own, const union address *theirs)
@@ -688,14 +654,11 @@ static int outside_ends(void)
 /* The other side: answers whoever says hello, and keeps all connections. Its port is written to a file. */
 static int serve(const char *file)
 {
-    char bytes[5], temporary[4096];
+    char bytes[5];
     int fd;
 
     listener = new_listener(AF_INET, 10);
-    snprintf(temporary, sizeof temporary, "%s.new", file);
-    fd = open(temporary, O_WRONLY | O_CREAT, 0644);
-    check(fd >= 0 && dprintf(fd, "%d\n", ntohs(name(listener, getsockname).four.sin_port)) > 0 && !close(fd) && !rename(temporary, file),
-          file);
+    tell_port(listener, file);
     while ((fd = accept(listener, NULL, NULL)) >= 0) {
         struct pollfd wait = { .fd = fd, .events = POLLIN };
         if (count++ == 0 && poll(&wait, 1, -1) == 1 && recv(fd, bytes, 5, MSG_WAITALL) == 5)
@@ -716,6 +679,13 @@ static int make_unaccepted_bytes(void)
     listener = new_listener(AF_INET, 5);
     one[0] = new_socket(AF_INET);
     return !connect_to(one[0], listener) && send(one[0], "abc", 3, 0) == 3;
+}
+
+static int make_closed_caller(void)
+{
+    listener = new_listener(AF_INET, 5);
+    one[0] = new_socket(AF_INET);
+    return !connect_to(one[0], listener) && send(one[0], "abc", 3, 0) == 3 && !close(one[0]);
 }
 
 static int nothing(void)
@@ -743,6 +713,7 @@ static const struct sort {
     { "server", NULL, nothing, nothing },
     { "urgent", make_urgent, nothing, nothing },
     { "unaccepted-bytes", make_unaccepted_bytes, nothing, nothing },
+    { "closed-caller", make_closed_caller, nothing, nothing },
 };
 
 enum { SORTS = sizeof sorts / sizeof sorts[0], TICKS = 120 };

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+# UDP sockets; `udp` looks at every tick.
+
+load helpers
+
+sort_lives() {
+    start_guest "$1" "$GUESTS/udp" "$1"
+    lives_on "$1"
+}
+
+@test "udp: bound, connected, with datagrams that were not read" {
+    sort_lives talk
+}
+
+@test "udp: the program that had its image taken runs on" {
+    start_guest talk "$GUESTS/udp" talk
+    take "$PID"
+    take "$PID"
+    ends_well talk
+    says_ok talk
+}
+
+@test "udp: members of groups, and options" {
+    sort_lives group
+}
+
+@test "udp: calls that block go on" {
+    sort_lives blocked
+}
+
+@test "udp: what came from outside is lost, and said to be; --strict refuses" {
+    start server "$GUESTS/udp" server "$T/port"
+    wait_for_file "$T/port"
+    VARIABLES=("SERVER=$(cat "$T/port")")
+    start_guest outside "$GUESTS/udp" outside
+    take "$PID"
+    kill_hard "$PID"
+    run --separate-stderr stasis restart --strict "$IMAGE"
+    [ "$status" = 69 ]
+    named "$stderr"
+    [[ $stderr == *"R-SOCKET-OUTSIDE: 1 datagrams from outside"* ]] || fail "it says: $stderr"
+    release
+    restart outside "$IMAGE"
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ] || fail "it ended with $STATUS: $(cat "$T/outside.out" "$T/outside.err")"
+    grep -q "1 datagrams from outside" "$T/outside.err"
+    says_ok outside
+}
