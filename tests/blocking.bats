@@ -39,6 +39,7 @@ not_later() {
 @test "nothing gives EINTR, nothing is early, and all end at their first deadline, whatever the number of checkpoints" {
     local pid control
     start control "$GUESTS/blocking" 6 "$T/control"
+    wait_for_file "$T/ready" # which is the other's afterwards
     control=$PID
     start_guest blocking "$GUESTS/blocking" 6 "$T/late"
     pid=$PID
@@ -46,7 +47,7 @@ not_later() {
     ends_well blocking
     says_ok blocking
     PID=$control ends_well control
-    [ "$TAKEN" -gt 10 ] || fail "only $TAKEN checkpoints"
+    [ "$TAKEN" -gt 10 ] || fail "only $TAKEN checkpoints: $stderr"
     not_later "$T/late" "$T/control"
 }
 
@@ -81,7 +82,7 @@ not_later() {
     ends_well hide
     says_ok hide
     PID=$control ends_well control
-    [ "$TAKEN" -ge "$WANTED" ] || fail "only $TAKEN checkpoints"
+    [ "$TAKEN" -ge "$WANTED" ] || fail "only $TAKEN checkpoints: $stderr"
     gap=$(cat "$T/gap")
     control=$(cat "$T/control")
     [ "$gap" -le $((control + PAUSE + 1500)) ] || fail "time jumped by $gap ms; without us $control; longest pause $PAUSE ms"

@@ -48,7 +48,7 @@ int deadline_keeps(clockid_t clock)
 const uint8_t raw_call_timed[RAW_CALL_TIMED] = {
     [SYS_nanosleep] = 1, [SYS_clock_nanosleep] = 3, [SYS_rt_sigtimedwait] = 3, [SYS_ppoll] = 3, [SYS_poll] = 3,
     [SYS_futex] = 4, [SYS_semtimedop] = 4, [SYS_epoll_wait] = 4, [SYS_epoll_pwait] = 4, [CALL_EPOLL_PWAIT2] = 4,
-    [SYS_select] = 5, [SYS_pselect6] = 5, [SYS_io_getevents] = 5, [CALL_IO_PGETEVENTS] = 5,
+    [SYS_signalfd] = RAW_CALL_MASKED, [SYS_signalfd4] = RAW_CALL_MASKED, [SYS_select] = 5, [SYS_pselect6] = 5, [SYS_io_getevents] = 5, [CALL_IO_PGETEVENTS] = 5,
 };
 
 static int is_relative(long number, const long arguments[6])

@@ -9,12 +9,16 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/inotify.h>
 #include <sys/select.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <threads.h>
 
-enum { SHORT_MS = 30, LONG_MS = 3000, WAITED = 34 + 6 /* SIGRTMIN + 6, in which no handler is */, NEVER = WAITED + 1 };
+enum { SHORT_MS = 30, LONG_MS = 3000, WAITED = 34 + 6 /* SIGRTMIN + 6, in which no handler is */, NEVER = WAITED + 1, READ = WAITED + 2, READ_RAW = WAITED + 3 };
 
 static volatile int stop;
 static sem_t semaphore;
@@ -157,6 +161,75 @@ static int by_sigtimedwait(long ms)
     sigset_t set = set_of(NEVER);
 
     return ended(sigtimedwait(&set, NULL, &time), -1, EAGAIN);
+}
+
+/* Descriptors on which nothing ever comes, and an epoll that watches them all. */
+enum { SILENT = 3 };
+static int silent[SILENT], silent_epoll;
+
+static int by_epoll_wait(long ms)
+{
+    struct epoll_event event;
+
+    return ended(epoll_wait(silent_epoll, &event, 1, (int)ms), 0, 0);
+}
+
+static int by_epoll_pwait(long ms)
+{
+    struct epoll_event event;
+    sigset_t none;
+
+    sigemptyset(&none);
+    return ended(epoll_pwait(silent_epoll, &event, 1, (int)ms, &none), 0, 0);
+}
+
+static int by_epoll_pwait2(long ms)
+{
+    struct timespec time = span(ms);
+    struct epoll_event event;
+    int got = epoll_pwait2(silent_epoll, &event, 1, &time, NULL);
+
+    return got < 0 && errno == ENOSYS ? by_epoll_wait(ms) : ended(got, 0, 0);
+}
+
+static int raw_epoll_wait(long ms)
+{
+    struct epoll_event event;
+
+    return ended(syscall(SYS_epoll_wait, silent_epoll, &event, 1, (int)ms), 0, 0);
+}
+
+static int by_poll_events(long ms)
+{
+    struct pollfd wait[SILENT];
+
+    for (int i = 0; i < SILENT; i++)
+        wait[i] = (struct pollfd){ .fd = silent[i], .events = POLLIN };
+    return ended(poll(wait, SILENT, (int)ms), 0, 0);
+}
+
+static int by_select_events(long ms)
+{
+    struct timeval time = { ms / 1000, ms % 1000 * 1000 };
+    fd_set wait;
+
+    FD_ZERO(&wait);
+    for (int i = 0; i < SILENT; i++)
+        FD_SET(silent[i], &wait);
+    return ended(select(silent[SILENT - 1] + 1, &wait, NULL, NULL, &time), 0, 0);
+}
+
+static int by_timerfd(long ms)
+{
+    static __thread int timer;
+    struct itimerspec value = { .it_value = span(ms) };
+    uint64_t count = 0;
+
+    if (!timer)
+        timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
+    if (timerfd_settime(timer, 0, &value, NULL))
+        return errno;
+    return ended(read(timer, &count, sizeof count), sizeof count, 0) ?: count == 1 ? 0 : EAGAIN;
 }
 
 static int raw_nanosleep(long ms)
@@ -366,6 +439,13 @@ static const struct way {
     { "pthread_mutex_timedlock", by_mutex, 1 },
     { "pthread_rwlock_timedrdlock", by_rwlock, 1 },
     { "sigtimedwait", by_sigtimedwait, 0 },
+    { "epoll_wait", by_epoll_wait, 0 },
+    { "epoll_pwait", by_epoll_pwait, 0 },
+    { "epoll_pwait2", by_epoll_pwait2, 0 },
+    { "raw epoll_wait", raw_epoll_wait, 0 },
+    { "poll of events", by_poll_events, 0 },
+    { "select of events", by_select_events, 0 },
+    { "read of a timerfd", by_timerfd, 0 },
     { "raw nanosleep", raw_nanosleep, 0 },
     { "raw clock_nanosleep", raw_clock, 0 },
     { "raw clock_nanosleep TIMER_ABSTIME", raw_clock_absolute, 0 },
@@ -555,6 +635,97 @@ static void give_room(void)
         bad("accept: %s", strerror(errno));
 }
 
+/* These are given an event by a function, and one of them reads it. */
+static int event, watched_event, watching, watched;
+static volatile long modified;
+
+static void give_event(int fd)
+{
+    uint64_t one = 1;
+
+    if (write(fd, &one, sizeof one) != sizeof one)
+        bad("write to an eventfd: %s", strerror(errno));
+}
+
+static void give_to_read(void)
+{
+    give_event(event);
+}
+
+static void give_to_epoll(void)
+{
+    give_event(watched_event);
+}
+
+static void give_change(void)
+{
+    modified++;
+    if (pwrite(watched, "x", 1, 0) != 1)
+        bad("write: %s", strerror(errno));
+}
+
+static int by_read_event(void)
+{
+    uint64_t got = 0;
+
+    return ended(read(event, &got, sizeof got), sizeof got, 0) ?: got == 1 ? 0 : EAGAIN;
+}
+
+static int by_epoll_event(void)
+{
+    static __thread int epoll;
+    struct epoll_event told = { .events = EPOLLIN, .data.u32 = 7 };
+    uint64_t got = 0;
+    int error;
+
+    if (!epoll && ((epoll = epoll_create1(EPOLL_CLOEXEC)) < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, watched_event, &told)))
+        return errno;
+    error = ended(epoll_wait(epoll, &told, 1, -1), 1, 0);
+    return error ? error : ended(read(watched_event, &got, sizeof got), sizeof got, 0) ?: got == 1 && told.data.u32 == 7 ? 0 : EAGAIN;
+}
+
+/* For all signals: the stop signal is none of them. */
+static int read_signal(int *fd, int raw, uint32_t wanted)
+{
+    struct signalfd_siginfo info = { 0 };
+    sigset_t all;
+
+    sigfillset(&all);
+    sigdelset(&all, SIGUSR1);
+    if (!*fd)
+        *fd = raw ? (int)syscall(SYS_signalfd4, -1, &all, 8, SFD_CLOEXEC) : signalfd(-1, &all, SFD_CLOEXEC);
+    if (*fd < 0)
+        return errno;
+    return ended(read(*fd, &info, sizeof info), sizeof info, 0) ?: info.ssi_signo == wanted ? 0 : EAGAIN;
+}
+
+static int by_read_signal(void)
+{
+    static int fd;
+
+    return read_signal(&fd, 0, READ);
+}
+
+static int by_read_raw_signal(void)
+{
+    static int fd;
+
+    return read_signal(&fd, 1, READ_RAW);
+}
+
+/* What a restart has lost shows in the file itself. */
+static int by_read_change(void)
+{
+    static long seen;
+    char events[4096];
+
+    while (seen == modified)
+        if (read(watching, events, sizeof events) <= 0)
+            return errno;
+    seen++;
+    return 0;
+}
+
 static sem_t given;
 
 static int by_sem_wait(void)
@@ -584,6 +755,11 @@ static struct endless {
     { "recv", by_recv, 0, &socket_ends[1], 0, 0, NULL },
     { "accept", by_accept, 0, NULL, 0, 0, give_connection },
     { "connect", by_connect, 0, NULL, 0, 0, give_room },
+    { "read of an eventfd", by_read_event, 0, NULL, 0, 0, give_to_read },
+    { "epoll_wait of an eventfd", by_epoll_event, 0, NULL, 0, 0, give_to_epoll },
+    { "read of a signalfd", by_read_signal, READ, NULL, 0, 0, NULL },
+    { "read of a raw signalfd", by_read_raw_signal, READ_RAW, NULL, 0, 0, NULL },
+    { "read of inotify", by_read_change, 0, NULL, 0, 0, give_change },
 };
 
 enum { ENDLESS = sizeof endless / sizeof endless[0], GIVE_EVERY = 20 };
@@ -660,6 +836,28 @@ static void end_pauses(pthread_t pauses[2])
     pthread_sigmask(SIG_BLOCK, &set, NULL);
 }
 
+static void set_up_events(void)
+{
+    struct epoll_event told = { .events = EPOLLIN };
+    sigset_t never = set_of(NEVER);
+    char path[64];
+
+    snprintf(path, sizeof path, "watched-%d", (int)getpid());
+    event = eventfd(0, EFD_CLOEXEC);
+    watched_event = eventfd(0, EFD_CLOEXEC);
+    watched = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    watching = inotify_init1(IN_CLOEXEC);
+    if (event < 0 || watched_event < 0 || watched < 0 || inotify_add_watch(watching, path, IN_MODIFY) < 0)
+        bad("descriptors for events: %s", strerror(errno));
+    silent[0] = eventfd(0, EFD_CLOEXEC);
+    silent[1] = signalfd(-1, &never, SFD_CLOEXEC);
+    silent[2] = inotify_init1(IN_CLOEXEC);
+    silent_epoll = epoll_create1(EPOLL_CLOEXEC);
+    for (int i = 0; i < SILENT; i++)
+        if (epoll_ctl(silent_epoll, EPOLL_CTL_ADD, silent[i], &told))
+            bad("epoll_ctl: %s", strerror(errno));
+}
+
 static void set_up(void)
 {
     struct sigaction action = { .sa_handler = on_signal };
@@ -667,12 +865,15 @@ static void set_up(void)
 
     sigaction(SIGUSR1, &action, NULL);
     sigaddset(&set, NEVER);
+    sigaddset(&set, READ);
+    sigaddset(&set, READ_RAW);
     sigaddset(&set, SIGUSR1);
     pthread_sigmask(SIG_BLOCK, &set, NULL);
     sem_init(&semaphore, 0, 0);
     sem_init(&given, 0, 0);
     pthread_mutex_lock(&held);
     pthread_rwlock_wrlock(&held_for_writing);
+    set_up_events();
     if (pipe(pipe_ends) || pipe(raw_pipe_ends) || pipe(poll_pipe_ends) || socketpair(AF_UNIX, SOCK_STREAM, 0, socket_ends))
         bad("pipe");
     listener = listening(&listener_address, &listener_length);
