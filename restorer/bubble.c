@@ -55,6 +55,9 @@ static const struct refusal {
     [STEP_SHM] = {"shm", "R-DEV-SHM", "a private /dev/shm cannot be made",
         "shared memory of the program would clash with that of others. /dev/shm must exist and be a directory, and "
         "AppArmor or SELinux must allow tmpfs there"},
+    [STEP_PTS] = {"pts", "R-TERMINAL", "a private /dev/pts cannot be made",
+        "the program's terminals would have other numbers. /dev/pts must exist and be a directory, and AppArmor or "
+        "SELinux must allow devpts there"},
     [STEP_TIME] = {"timens", "R-TIME-NAMESPACE", "the kernel refuses a time namespace",
         "the program's monotonic clock would jump. Use Linux 5.6 or newer with CONFIG_TIME_NS=y, and set sysctl "
         "user.max_time_namespaces above 0"},
@@ -211,6 +214,41 @@ static int furnish_shm(const struct bubble_plan *plan)
     return error;
 }
 
+/* The command's own terminal, held before its name is hidden; -1: none. */
+static int hold_terminal(void)
+{
+    const int places[] = { relay_slave(), 0, 1, 2 };
+    char link[64], path[64] = "";
+
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", places[i]);
+        ssize_t length = readlink(link, path, sizeof path - 1);
+        path[length > 0 ? length : 0] = 0;
+        if (text_starts(path, "/dev/pts/"))
+            return open(path, O_PATH | O_CLOEXEC);
+    }
+    return -1;
+}
+
+/* /dev/ptmx makes terminals in the /dev/pts beside it (Documentation/filesystems/devpts.rst). The terminal of the program's user
+ * can have no name there; where containers show theirs, ttyname(3) looks for it. */
+static int mount_pts(const struct bubble_plan *plan)
+{
+    char link[64];
+    int terminal, error;
+
+    if (!plan->has_terminal_pairs)
+        return 0;
+    terminal = hold_terminal();
+    error = mount("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0600") ? -errno : 0;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", terminal);
+    if (!error && terminal >= 0)
+        mount(link, "/dev/console", NULL, MS_BIND, NULL); /* where there is none, it stays without a name */
+    if (terminal >= 0)
+        close(terminal);
+    return error;
+}
+
 /* time_namespaces(7): only children enter it, and the offsets are fixed once the first has. */
 static int shift_time(const struct bubble_plan *plan)
 {
@@ -226,7 +264,7 @@ static int shift_time(const struct bubble_plan *plan)
 
 static int (*const furnishing[STEP_COUNT])(const struct bubble_plan *plan) = {
     [STEP_MAPS] = map_ids,      [STEP_SLAVE] = make_slave, [STEP_PROC] = mount_proc,
-    [STEP_SHM] = furnish_shm,   [STEP_TIME] = shift_time,
+    [STEP_SHM] = furnish_shm,   [STEP_PTS] = mount_pts,    [STEP_TIME] = shift_time,
 };
 
 enum bubble_step bubble_furnish(const struct bubble_plan *plan, int errors[STEP_COUNT], int all)

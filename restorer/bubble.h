@@ -17,6 +17,7 @@ struct bubble_plan {
     pid_t pid;                /* of the task, inside */
     int own_session;          /* 1: the task is a session leader: setsid() */
     int has_terminal;         /* 1: and has a controlling terminal there, see relay.c */
+    int has_terminal_pairs;   /* 1: a /dev/pts of its own, in which all numbers are free */
     int own_group;            /* 1: leads its process group: setpgid(0, 0) */
     int64_t monotonic_offset[2]; /* seconds, nanoseconds to add to this host's initial CLOCK_MONOTONIC */
     int64_t boottime_offset[2];  /* nanoseconds are 0 to 999999999, the seconds may be negative */

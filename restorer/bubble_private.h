@@ -17,6 +17,7 @@ enum bubble_step {
     STEP_SLAVE,  /* mounts of the host still come in, ours do not go out */
     STEP_PROC,   /* a fresh /proc */
     STEP_SHM,    /* a private /dev/shm, with the registry */
+    STEP_PTS,    /* a /dev/pts of its own */
     STEP_TIME,   /* clock offsets for the keeper's children */
     STEP_TASK,   /* clone3 of the task with set_tid */
     STEP_COUNT,
@@ -69,6 +70,7 @@ void relay_let_go(void);
 void relay_take(void);
 /* In the porter, while the task runs. */
 int relay_is_on(void);
+int relay_slave(void);           /* -1: none */
 void relay_resize(void);
 void relay_leave_terminal(void); /* about to be stopped, */
 void relay_come_back(void);      /* and continued */

@@ -153,7 +153,11 @@ static int become(void *context)
 
     if (error)
         return say_error(restoring, NULL, error);
-    if ((status = walk(restoring, STEP_MAKE)) || (status = walk(restoring, STEP_OPEN)))
+    if ((status = walk(restoring, STEP_MAKE)))
+        return status;
+    if ((error = terminals_take_control(restoring)))
+        return say_error(restoring, "controlling terminal", error);
+    if ((status = walk(restoring, STEP_OPEN)))
         return status;
     if ((error = memory_load(restoring)))
         return say_error(restoring, NULL, error);
@@ -192,6 +196,7 @@ static int check(struct restoring *restoring, struct bubble_plan *bubble)
     bubble->pid = restoring->pid;
     bubble->own_session = restoring->session == restoring->pid;
     bubble->has_terminal = restoring->has_terminal;
+    bubble->has_terminal_pairs = restoring->has_terminal_pairs;
     bubble->own_group = restoring->group == restoring->pid && !bubble->own_session;
     bubble_check(bubble, say_missing, restoring);
     if (!restoring->missing.length)

@@ -35,6 +35,11 @@ int relay_is_on(void)
     return relay.master >= 0;
 }
 
+int relay_slave(void)
+{
+    return relay.slave;
+}
+
 static void open_pair(void)
 {
     struct termios modes;

@@ -297,3 +297,42 @@ tells_of_stop() {
     named "$stderr"
     [[ "$stderr" == *R-TERMINAL* ]]
 }
+
+# ---- pairs of which the program holds both sides ----
+
+pairs_live() {
+    start_guest pairs "$GUESTS/pairs" 1
+    take "$PID"
+    grep -q 'master of /dev/pts/' <(stasis show "$IMAGE")
+    kill_hard "$PID"
+    restart_back pairs "$IMAGE"
+    take "$PID"
+    kill_hard "$PID"
+    until_true 30 no_processes
+    restart pairs "$IMAGE"
+    ends_well pairs
+    says_ok pairs
+}
+
+@test "pairs: numbers, modes, packets, lock, control, and all that is on its way, over three lives" {
+    pairs_live
+}
+
+@test "pairs: images are taken and the program notices nothing" {
+    start_guest pairs "$GUESTS/pairs" 2
+    for _ in {1..8}; do take "$PID"; done
+    ends_well pairs
+    says_ok pairs
+}
+
+@test "pairs: stopped output, news of packets, exclusive mode, no other side: refused by name, and the program runs on" {
+    local what
+    local -A why=([stopped]='is stopped' [news]='news of its mode' [exclusive]='in exclusive mode' [alone]='holds its other side')
+    for what in "${!why[@]}"; do
+        start_guest "$what" "$GUESTS/pairs" 1 "$what"
+        refused "$PID" 69
+        [[ "$stderr" == *"R-TERMINAL: "*"${why[$what]}"* ]] || fail "$what: $stderr"
+        ends_well "$what"
+        says_ok "$what"
+    done
+}

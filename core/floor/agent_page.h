@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "names.h"
+#include "terminal_bytes.h"
 
 enum {
     AGENT_MAX_THREADS = 16384,
@@ -59,6 +60,7 @@ enum agent_order {
     ORDER_COPY,     /* connect to `socket`, receive a memfd, write the `ranges` into it one after the other */
     ORDER_TIMERS,   /* connect to `socket`, send own timers */
     ORDER_TERMINAL, /* `terminal` is to say what the descriptor `argument` is. result: 0, -ENOTTY, -errno */
+    ORDER_PAIR,     /* `pair` is to be filled in, for the master at descriptor `argument`: what is on its way is taken out and put back */
     ORDER_MAPS,     /* connect to `socket`, send own maps and smaps */
     ORDER_DESCRIPTORS, /* connect to `socket`, send the descriptors `to_send` */
     ORDER_IPC,      /* fill in `ipc` and `undo`, for which the saver has made room */
@@ -150,14 +152,6 @@ static inline int timer_is_of_the_wall(const struct agent_timer *timer)
     return timer->interval_timer ? timer->interval_timer == 1 : timer->clock >= 0 && timer->clock != 2 && timer->clock != 3;
 }
 
-/* Modes of a terminal: the kernel's struct termios2 (asm/termbits.h). */
-enum { TERMINAL_CHARACTERS = 19 };
-struct terminal_modes {
-    uint32_t input, output, control, local;
-    uint8_t line, characters[TERMINAL_CHARACTERS];
-    uint32_t input_speed, output_speed;
-};
-
 /* A terminal that the process holds. */
 struct agent_terminal {
     uint32_t is_master;       /* 1: the master's side of a pair; the rest is the slave's, but `is_exclusive` and `discipline` */
@@ -168,8 +162,23 @@ struct agent_terminal {
     uint32_t is_exclusive;
     int32_t discipline;
     int32_t group;            /* the one in front, in the process's PID namespace; 0: none */
+    int32_t session;          /* of a master: the one that the slave controls; 0: none */
+    int32_t index;            /* of a master: N of /dev/pts/N */
+    uint32_t is_hung_up;      /* of a master: 1: nobody holds its slave any more */
     struct terminal_modes modes;
     uint16_t size[4];         /* rows, columns; the same in pixels */
+};
+
+/* A pair of which the process holds the master. */
+struct agent_pair {
+    uint64_t device;          /* of the file system in which the slave's node is */
+    uint32_t mode, user, group; /* of that node */
+    uint32_t is_locked;       /* 1: the slave cannot be opened */
+    uint32_t has_packets;     /* TIOCPKT */
+    uint32_t has_news;        /* 1: a status waits for who reads the packets; then nothing was taken */
+    uint32_t is_exclusive;    /* the slave */
+    int32_t discipline;
+    struct terminal_bytes bytes;
 };
 
 struct agent_range {
@@ -329,6 +338,7 @@ struct agent_page {
 
     struct agent_ipc ipc[AGENT_MAX_IPC];     /* of ORDER_IPC */
     struct agent_undo undo[AGENT_MAX_UNDO];
+    struct agent_pair pair;                  /* of ORDER_PAIR */
 };
 
 /* Bytes of a page file: a whole number of pages; a sparse file, so only what is used takes memory. */

@@ -42,6 +42,7 @@ struct descriptor {
     int same_as;          /* the lowest number with the same open file description, its own if none */
     struct stat status;
     char *target;         /* readlink of /proc/PID/fd/N */
+    int master_of;        /* N of /dev/pts/N, of which it is the master; -1: it is none */
     char *locks;          /* fdinfo from its first lock on, or NULL; locks.c's own */
 };
 
@@ -122,6 +123,8 @@ struct restoring {
     int network_is_checked; /* tcp.c's own */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */
     int pid, session, group;
+    int has_terminal_pairs; /* 1: a /dev/pts of its own is needed */
+    struct terminal_pair *terminals; /* terminals.c's own */
     int has_terminal;     /* 1: a controlling one */
     int timer_ids_by_request; /* timers.c's own */
     char *directory;      /* working directory to be */
@@ -240,6 +243,11 @@ int stream_duplicate(const struct restoring *restoring, int stream); /* a descri
 
 /* pipes.c: what is in a pipe or FIFO, which stays in it. Behind `bytes`, in `packets`, the lengths of what would be read at once. */
 int pipe_peek(int fd, int capacity, struct buffer *bytes, struct buffer *packets);
+
+/* terminals.c. Does the program hold the master of the terminal that controls this session? `device` as /proc/PID/stat has it. */
+int terminals_control_inside(const struct saving *saving, uint64_t device, int32_t session);
+/* In a process that leads its session, behind `make`, before it has children: it takes its controlling terminal. -errno. */
+int terminals_take_control(const struct restoring *restoring);
 
 /* path_map.c: where a file of the image is now. Takes a malloc'ed path, gives back another; NULL for NULL or no memory. */
 char *path_now(const struct restoring *restoring, char *then);

@@ -108,7 +108,7 @@ static int process_save(struct saving *saving, const struct descriptor *none)
         error = save_executable(saving, executable, &record);
     if (!error) {
         record.parent = (uint32_t)own[4], record.group = (uint32_t)own[5], record.session = (uint32_t)own[6];
-        record.has_terminal = own[7] != 0;
+        record.has_terminal = own[7] && !terminals_control_inside(saving, own[7], (int32_t)record.session);
         record.start_code = view[26], record.end_code = view[27], record.start_stack = view[28];
         record.start_data = view[45], record.end_data = view[46], record.start_brk = view[47];
         record.arg_start = view[48], record.arg_end = view[49], record.env_start = view[50], record.env_end = view[51];

@@ -93,7 +93,8 @@ static int describe_one(struct saving *saving, int number, struct descriptor *de
         return -EPROTO;
     descriptor->flags = (int)strtol(status_field(info, "flags"), NULL, 8);
     descriptor->position = strtoll(status_field(info, "pos"), NULL, 10);
-    const char *locks = status_field(info, "lock");
+    const char *locks = status_field(info, "lock"), *index = status_field(info, "tty-index");
+    descriptor->master_of = index ? atoi(index) : -1;
     descriptor->locks = locks ? strdup(locks) : NULL;
     free(info);
     return locks && !descriptor->locks ? -ENOMEM : 0;

@@ -350,6 +350,10 @@ int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argum
 {
     struct step *step = (struct step *)((char *)saving - offsetof(struct step, saving));
 
+    /* memory that tmpfs could refuse the program, which would be a SIGBUS */
+    if (order == ORDER_PAIR &&
+        fallocate(step->page_descriptor, 0, offsetof(struct agent_page, pair), sizeof step->page->pair))
+        return -errno;
     step->page->argument = argument;
     return stop_order(step, order);
 }

@@ -129,6 +129,7 @@ long handles_copy_ranges(struct agent_page *page);
 
 /* terminals.c (island) */
 long terminals_look(struct agent_page *page);
+long terminals_look_at_pair(struct agent_page *page);
 
 /* saver_start.c (island) */
 void saver_start(void);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* terminal RESULT [leader]: sets its terminal to modes of its own, holds it by several descriptors, and at every tick all must be
+/* terminal RESULT [leads]: sets its terminal to modes of its own, holds it by several descriptors, and at every tick all must be
  * as it was. Keys go into the file RESULT, until `q`. */
 #include "guest.h"
 
@@ -10,7 +10,8 @@
 
 static struct termios wanted;
 static struct winsize size;
-static int controlling, written, high;
+static int controlling, written, high, inner = -1;
+static char inner_name[64];
 static volatile sig_atomic_t changes;
 static char keys[256];
 
@@ -42,6 +43,16 @@ static void open_all(void)
         bad("the terminal cannot be opened: %s", strerror(errno));
 }
 
+/* One who leads a session has terminals for others, too. */
+static void open_inner(void)
+{
+    int master = posix_openpt(O_RDWR | O_NOCTTY);
+
+    if (master < 0 || unlockpt(master) || ptsname_r(master, inner_name, sizeof inner_name) ||
+        (inner = open(inner_name, O_RDWR | O_NOCTTY)) < 0)
+        bad("no terminal can be had: %s", strerror(errno));
+}
+
 /* UTF-8, the key that erases, and the speed are those of where one sits. */
 static void check_modes(void)
 {
@@ -68,6 +79,8 @@ static void check_descriptors(void)
         bad("the one for writing alone: %s", strerror(errno));
     if (fcntl(high, F_GETFD) != FD_CLOEXEC || fcntl(0, F_GETFL) & O_NONBLOCK)
         bad("flags of descriptors");
+    if (!ttyname(0))
+        bad("the terminal has no name: %s", strerror(errno));
     fstat(0, &one);
     if (fstat(written, &other) || one.st_rdev != other.st_rdev || fstat(high, &other) || one.st_rdev != other.st_rdev)
         bad("they are several terminals");
@@ -80,6 +93,8 @@ static void check_group(int leads)
 {
     if (tcgetpgrp(0) != getpgrp() || tcgetpgrp(controlling) != getpgrp())
         bad("not in front: %d, but %d is", getpgrp(), tcgetpgrp(0));
+    if (inner >= 0 && (!ttyname(inner) || strcmp(ttyname(inner), inner_name)))
+        bad("the inner terminal has another name");
     if (leads && (getsid(0) != getpid() || tcgetsid(0) != getpid()))
         bad("it leads no session any more: %d", getsid(0));
 }
@@ -122,6 +137,8 @@ int main(int count, char **arguments)
     signal(SIGWINCH, on_change);
     set_modes();
     open_all();
+    if (leads)
+        open_inner();
     ioctl(0, TIOCGWINSZ, &size);
     ready();
     do {
