@@ -121,7 +121,7 @@ as_root() {
 
 @test "refused by name: fanotify, userfaultfd, io_uring, perf_event" {
     local what
-    for what in FANOTIFY:fanotify USERFAULTFD:userfaultfd IO-URING:io-uring IO-URING:mapped-ring PERF-EVENT:perf-event; do
+    for what in FANOTIFY:fanotify USERFAULTFD:userfaultfd IO-URING:io-uring IO-URING:polled-ring IO-URING:mapped-ring PERF-EVENT:perf-event; do
         refused_as "R-${what%:*}" "${what#*:}"
     done
 }

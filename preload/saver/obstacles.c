@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <stdlib.h>
 
+#include "../../core/floor/text.h"
 #include "saver.h"
 
 enum {
@@ -36,8 +37,22 @@ static int is_blocked(const struct step *step, uint32_t tid, int sent, char *ret
     return blocked && !is_libcs && *ret_state != 'Z' && *ret_state != 'X';
 }
 
+/* io_uring's own threads are threads of the program, too ("iou-sqp-" and "iou-wrk-" and a number). */
+static int is_of_io_uring(const struct step *step, uint32_t tid)
+{
+    char name[64];
+    snprintf(name, sizeof name, "task/%u/comm", tid);
+    char *comm = proc_read((int)step->page->pid, name, NULL);
+    int is = comm && text_starts(comm, "iou-");
+
+    free(comm);
+    return is;
+}
+
 static int fail_blocked(struct step *step, uint32_t tid)
 {
+    if (is_of_io_uring(step, tid))
+        return fail(step, EXIT_REFUSED, "no checkpoint: R-IO-URING: thread %u is the kernel's own, of an io_uring of the program", tid);
     return fail(step, EXIT_REFUSED, "no checkpoint: R-SIGNAL-BLOCKED: thread %u blocks signal %d and does not stop", tid,
                 STOP_SIGNAL);
 }

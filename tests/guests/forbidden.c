@@ -88,6 +88,15 @@ static int make_io_uring(const char *path)
     return (int)syscall(425 /* io_uring_setup */, 4, parameters);
 }
 
+/* With a thread of the kernel's, which blocks all signals. */
+static int make_polled_ring(const char *path)
+{
+    uint32_t parameters[30] = { [2] = 2 /* flags: IORING_SETUP_SQPOLL */ };
+
+    (void)path;
+    return (int)syscall(425, 4, parameters);
+}
+
 /* The descriptor is closed, the ring still mapped. */
 static int make_mapped_ring(const char *path)
 {
@@ -133,6 +142,7 @@ static const struct thing {
     { "fanotify", make_fanotify },
     { "userfaultfd", make_userfaultfd },
     { "io-uring", make_io_uring },
+    { "polled-ring", make_polled_ring },
     { "mapped-ring", make_mapped_ring },
     { "perf-event", make_perf_event },
     { "bpf-map", make_bpf_map },
