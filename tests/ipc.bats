@@ -3,6 +3,7 @@
 # three restarts of one image, and in a second generation.
 
 load helpers
+load programs
 
 # lives NAME COMMAND...: the original runs to its end after its checkpoint; then its image is brought back three times, the third
 # time with an image of its own, from which it comes to its end.
@@ -150,4 +151,62 @@ system_v_lives() {
     wait_for_file "$T/attached"
     refused "${STARTED[-2]}" 69
     [[ "$stderr" == *"R-SYSTEM-V:"* ]] || fail "another name: $stderr"
+}
+
+@test "asynchronous I/O of libc: a request that waits, and others at every tick" {
+    lives posix_aio "$GUESTS/posix_aio" 0.8
+}
+
+make_shared() {
+    WORK=("$PYTHON" "$APPS/shared.py" "$1")
+}
+
+make_system_v() {
+    WORK=(perl "$APPS/system_v.pl" "$1")
+}
+
+# A database of its own for each run: with its log, and the index of that, which it maps.
+make_wal() {
+    rm -rf "${T:?}/data"
+    mkdir "$T/data"
+    own "$T/data"
+    gawk -v "rounds=$1" -f "$APPS/insert.awk" | sed '1i pragma journal_mode=wal;' >"$T/insert.$1.sql"
+    WORK=(sqlite3 data/items.db ".read $T/insert.$1.sql")
+}
+
+# twice NAME AMOUNT MAKE: an image of a run that is then killed, and two restarts from it to the end. What the first does to
+# files does not harm the second.
+twice() {
+    local name=$1 ENOUGH=2000
+    work_for "$@"
+    "$3" "$(cat "$BATS_FILE_TMPDIR/$name.amount")"
+    images_at "$name" "$(moments 1)"
+    for _ in 1 2; do
+        restart "$name" "${TAKEN[0]}"
+        come_to_end "$name"
+    done
+}
+
+@test "python3 with multiprocessing.shared_memory, and a mapped file" {
+    twice shared 20 make_shared
+}
+
+@test "perl with System V IPC" {
+    needs perl
+    twice system_v 20 make_system_v
+}
+
+@test "sqlite3 with a write-ahead log, whose index it maps" {
+    needs sqlite3
+    VARIABLES=(STASIS_SAVE_FILES=1)
+    twice wal 60 make_wal
+}
+
+@test "POSIX message queues" {
+    lives posix_queue "$GUESTS/posix_queue" 0.3
+}
+
+@test "a POSIX message queue with messages in it, or with somebody to notify, is refused by name" {
+    refused_as R-MESSAGE-QUEUE "$GUESTS/posix_queue" 0.1 full
+    refused_as R-MESSAGE-QUEUE "$GUESTS/posix_queue" 0.1 notify
 }

@@ -364,18 +364,37 @@ static int hold(struct saving *saving, enum object_sort sort, uint64_t device, u
     return object->name ? hold_content(saving, object) : -ENOMEM;
 }
 
-/* An object without a sort is in nobody's way, and holds the descriptor. */
-int object_keep_open(struct saving *saving, int fd)
+/* One without a holder has no record. */
+static int hold_only(struct saving *saving, const struct held_object *held)
 {
     struct held_object *object = calloc(1, sizeof *object);
 
-    if (!object) {
-        close(fd);
+    if (!object)
         return -ENOMEM;
-    }
-    *object = (struct held_object){ .next = saving->first->objects, .fd = fd };
+    *object = *held;
+    object->next = saving->first->objects;
     saving->first->objects = object;
     return 0;
+}
+
+int object_keep_open(struct saving *saving, int fd)
+{
+    int error = hold_only(saving, &(struct held_object){ .fd = fd });
+
+    if (error)
+        close(fd);
+    return error;
+}
+
+int object_watch(struct saving *saving, const struct descriptor *descriptor)
+{
+    struct held_object object = { .fd = -1, .device = descriptor->status.st_dev, .number = descriptor->status.st_ino,
+                                  .name = strdup(descriptor->target) };
+    int error = object.name ? hold_only(saving, &object) : -ENOMEM;
+
+    if (error)
+        free(object.name);
+    return error;
 }
 
 /* A private mapping of a memfd that is not open any more is memory of its own. */

@@ -13,6 +13,7 @@ enum object_sort {
     OBJECT_POSIX,          /* a file in /dev/shm: shm_open(3), sem_open(3) */
     OBJECT_DELETED_FILE,   /* a file that has no name any more, mapped shared */
     OBJECT_SEGMENT,        /* shmget(2) */
+    OBJECT_QUEUE,          /* mq_open(3): no memory, but made and opened like it */
 };
 
 /* Saver. What a mapping is of, or 0: neither shared nor of an object that comes back as one. */
@@ -26,6 +27,8 @@ int object_mapped_parts(struct saving *saving, enum object_sort sort, const stru
 
 /* Closed when the step has been saved. */
 int object_keep_open(struct saving *saving, int fd);
+/* Refuses the checkpoint when a process outside has it open as well. */
+int object_watch(struct saving *saving, const struct descriptor *descriptor);
 
 /* Restorer. An object that was made: by a descriptor, an address, or a segment's id. */
 struct made_object {

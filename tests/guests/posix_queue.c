@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* posix_queue SECONDS [full|notify]: POSIX message queues, with and without their names. A thread waits for messages all the time. None is
+ * sent while the guest is held: nothing is in the queues then. `full`: a message lies in one; `notify`: one has somebody to notify. */
+#include "guest.h"
+
+#include <mqueue.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+static mqd_t questions, answers, again, nameless;
+static char question_name[64], answer_name[64], nameless_name[64];
+
+static mqd_t make(char *name, size_t size, const char *what, int flags)
+{
+    struct mq_attr attributes = { .mq_maxmsg = 4, .mq_msgsize = 64 };
+    mqd_t made;
+
+    snprintf(name, size, "/guest-%s-%ld", what, (long)getpid());
+    made = mq_open(name, O_CREAT | O_EXCL | flags, 0640, &attributes);
+    if (made == (mqd_t)-1)
+        bad("mq_open %s: %s", name, strerror(errno));
+    return made;
+}
+
+static void *answer(void *none)
+{
+    char text[64];
+    unsigned priority;
+
+    for (;;) {
+        ssize_t got = mq_receive(questions, text, sizeof text, &priority);
+        if (got < 0 || mq_send(answers, text, (size_t)got, priority + 1))
+            bad("the waiting thread: %s", strerror(errno));
+    }
+    return none;
+}
+
+static void look(mqd_t queue, long flags, long messages)
+{
+    struct mq_attr attributes;
+    struct stat status;
+
+    if (mq_getattr(queue, &attributes) || attributes.mq_maxmsg != 4 || attributes.mq_msgsize != 64 || attributes.mq_flags != flags ||
+        attributes.mq_curmsgs != messages || fstat(queue, &status) || (status.st_mode & 0777) != 0640)
+        bad("attributes: %ld messages, flags %lx", attributes.mq_curmsgs, attributes.mq_flags);
+}
+
+static void look_at_all(long messages)
+{
+    mqd_t same = mq_open(question_name, O_RDONLY), gone = mq_open(nameless_name, O_RDONLY);
+
+    if (same == (mqd_t)-1 || gone != (mqd_t)-1)
+        bad("names: %s", strerror(errno));
+    look(same, 0, 0);
+    look(again, O_NONBLOCK, 0);
+    look(nameless, 0, messages);
+    mq_close(same);
+}
+
+static void talk(long tick)
+{
+    char text[64], got[64];
+    unsigned priority = 0;
+
+    snprintf(text, sizeof text, "%ld", tick);
+    if (mq_send(questions, text, strlen(text) + 1, 7) || mq_receive(answers, got, sizeof got, &priority) < 0 || strcmp(text, got) || priority != 8)
+        bad("the answer to %s: %s", text, strerror(errno));
+    if (mq_receive(again, got, sizeof got, NULL) != -1 || errno != EAGAIN)
+        bad("a queue that does not wait: %s", strerror(errno));
+}
+
+int main(int count, char **arguments)
+{
+    long ticks = ticks_wanted(count, arguments, 1, 1), messages = 0;
+    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1 };
+    pthread_t thread;
+
+    questions = make(question_name, sizeof question_name, "question", O_RDWR);
+    answers = make(answer_name, sizeof answer_name, "answer", O_RDWR);
+    nameless = make(nameless_name, sizeof nameless_name, "nameless", O_RDWR);
+    again = mq_open(answer_name, O_RDONLY | O_NONBLOCK);
+    mq_unlink(nameless_name);
+    if (count > 2 && !strcmp(arguments[2], "full"))
+        messages += !mq_send(nameless, "full", 5, 1);
+    else if (count > 2 && mq_notify(nameless, &event))
+        bad("mq_notify: %s", strerror(errno));
+    if (pthread_create(&thread, NULL, answer, NULL))
+        bad("a thread");
+    ready();
+    while (is_held()) {
+        look_at_all(messages);
+        usleep(10000);
+    }
+    for (long tick = 0; tick < ticks; tick++) {
+        look_at_all(messages);
+        talk(tick);
+        tick_sleep();
+    }
+    mq_unlink(question_name);
+    mq_unlink(answer_name);
+    puts("OK posix_queue");
+    return 0;
+}
