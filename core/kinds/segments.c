@@ -58,12 +58,29 @@ static uint64_t count_inside(const struct saving *saving, int id)
     return count;
 }
 
+/* What is at that address of our own, just attached. */
+static int is_of_huge_pages(uint64_t address)
+{
+    char *text = proc_read(getpid(), "maps", NULL);
+    struct mappings own = { 0 };
+    int found = 0;
+
+    if (text && !mappings_parse(text, &own))
+        for (size_t i = 0; i < own.count; i++)
+            found |= own.items[i].start == address && object_of_mapping(&own.items[i]) != OBJECT_SEGMENT;
+    mappings_free(&own);
+    free(text);
+    return found;
+}
+
 /* A copy of a segment that is attached nowhere, or not as a whole. */
 static int copy_segment(struct saving *saving, int id, uint64_t size)
 {
     void *bytes = shmat(id, NULL, SHM_RDONLY);
     int fd = bytes == (void *)-1 ? -1 : memfd_create("stasis", MFD_CLOEXEC), error = fd < 0 ? -errno : 0;
 
+    if (!error && is_of_huge_pages((uint64_t)bytes))
+        error = refuse(saving, "R-HUGETLB", "the segment with id %d is of huge pages", id);
     for (uint64_t at = 0; !error && at < size;) {
         ssize_t wrote = pwrite(fd, (char *)bytes + at, size - at, (off_t)at);
         if (wrote <= 0)

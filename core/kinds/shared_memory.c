@@ -211,20 +211,32 @@ static size_t without_overlaps(struct content_part *parts, size_t count)
     return kept;
 }
 
-int object_mapped_parts(struct saving *saving, enum object_sort sort, const struct mapping *like, struct content_part **ret_parts,
-                        size_t *ret_count)
+static size_t add_parts(const struct saving *process, enum object_sort sort, const struct mapping *like, struct content_part *parts)
 {
-    struct content_part *parts = calloc(saving->mappings.count + 1, sizeof *parts);
     size_t count = 0;
 
-    for (size_t i = 0; parts && i < saving->mappings.count; i++) {
-        const struct mapping *mapping = &saving->mappings.items[i];
-        if (is_of(saving, mapping, sort, like))
-            parts[count++] = (struct content_part){ .fd = mapping->copied ? saving->copies : saving->memory,
+    for (size_t i = 0; i < process->mappings.count; i++) {
+        const struct mapping *mapping = &process->mappings.items[i];
+        if (is_of(process, mapping, sort, like))
+            parts[count++] = (struct content_part){ .fd = mapping->copied ? process->copies : process->memory,
                                                     .of_memory = !mapping->copied,
                                                     .at = mapping->copied ? mapping->copy_offset : mapping->start,
                                                     .offset = mapping->offset, .length = mapping->end - mapping->start };
     }
+    return count;
+}
+
+int object_mapped_parts(struct saving *saving, enum object_sort sort, const struct mapping *like, struct content_part **ret_parts,
+                        size_t *ret_count)
+{
+    size_t room = 1, count = 0;
+    struct content_part *parts;
+
+    for (const struct saving *process = saving->first; process; process = process->next)
+        room += process->mappings.count;
+    parts = calloc(room, sizeof *parts);
+    for (const struct saving *process = saving->first; parts && process; process = process->next)
+        count += add_parts(process, sort, like, parts + count);
     *ret_parts = parts;
     *ret_count = parts ? without_overlaps(parts, count) : 0;
     return parts ? 0 : -ENOMEM;
@@ -460,11 +472,12 @@ static uint64_t mapped_size(const struct saving *saving, const struct held_objec
 {
     uint64_t size = 0;
 
-    for (size_t i = 0; i < saving->mappings.count; i++) {
-        const struct mapping *mapping = &saving->mappings.items[i];
-        uint64_t end = is_of(saving, mapping, object->sort, object->like) ? reach(saving, mapping) : 0;
-        size = end > size ? end : size;
-    }
+    for (const struct saving *process = saving->first; process; process = process->next)
+        for (size_t i = 0; i < process->mappings.count; i++) {
+            const struct mapping *mapping = &process->mappings.items[i];
+            uint64_t end = is_of(process, mapping, object->sort, object->like) ? reach(process, mapping) : 0;
+            size = end > size ? end : size;
+        }
     return size;
 }
 

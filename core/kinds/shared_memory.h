@@ -21,7 +21,7 @@ enum object_sort object_of_mapping(const struct mapping *mapping);
 enum object_sort object_of_descriptor(const struct descriptor *descriptor);
 /* 1: its bytes can be had without the process, by a descriptor or by name. */
 int object_has_source(const struct saving *saving, const struct mapping *mapping);
-/* The stretches of the object that this process has mapped, to be freed; by rising offset. 0 or -ENOMEM. */
+/* The stretches of the object that the processes of the step have mapped, to be freed; by rising offset. 0 or -ENOMEM. */
 int object_mapped_parts(struct saving *saving, enum object_sort sort, const struct mapping *like, struct content_part **ret_parts,
                         size_t *ret_count);
 

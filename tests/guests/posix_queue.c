@@ -7,8 +7,8 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
-static mqd_t questions, answers, again, nameless;
-static char question_name[64], answer_name[64], nameless_name[64];
+static mqd_t questions, answers, again, nameless, vain;
+static char vain_name[64], question_name[64], answer_name[64], nameless_name[64];
 
 static mqd_t make(char *name, size_t size, const char *what, int flags)
 {
@@ -31,6 +31,26 @@ static void *answer(void *none)
         ssize_t got = mq_receive(questions, text, sizeof text, &priority);
         if (got < 0 || mq_send(answers, text, (size_t)got, priority + 1))
             bad("the waiting thread: %s", strerror(errno));
+    }
+    return none;
+}
+
+/* Never early, and never EINTR. */
+static void *wait_in_vain(void *none)
+{
+    char text[64];
+
+    for (;;) {
+        struct timespec time, end;
+        clock_gettime(CLOCK_REALTIME, &time);
+        time.tv_nsec += 60000000;
+        time.tv_sec += time.tv_nsec / 1000000000;
+        time.tv_nsec %= 1000000000;
+        if (mq_timedreceive(vain, text, sizeof text, NULL, &time) != -1 || errno != ETIMEDOUT)
+            bad("a thread that waits in vain: %s", strerror(errno));
+        clock_gettime(CLOCK_REALTIME, &end);
+        if (end.tv_sec < time.tv_sec || (end.tv_sec == time.tv_sec && end.tv_nsec < time.tv_nsec))
+            bad("a thread that waits in vain has waited too short");
     }
     return none;
 }
@@ -80,11 +100,13 @@ int main(int count, char **arguments)
     nameless = make(nameless_name, sizeof nameless_name, "nameless", O_RDWR);
     again = mq_open(answer_name, O_RDONLY | O_NONBLOCK);
     mq_unlink(nameless_name);
+    vain = make(vain_name, sizeof vain_name, "vain", O_RDONLY);
+    mq_unlink(vain_name);
     if (count > 2 && !strcmp(arguments[2], "full"))
         messages += !mq_send(nameless, "full", 5, 1);
     else if (count > 2 && mq_notify(nameless, &event))
         bad("mq_notify: %s", strerror(errno));
-    if (pthread_create(&thread, NULL, answer, NULL))
+    if (pthread_create(&thread, NULL, answer, NULL) || pthread_create(&thread, NULL, wait_in_vain, NULL))
         bad("a thread");
     ready();
     while (is_held()) {

@@ -22,7 +22,7 @@ static struct {
     int keyed, removed, unattached, readable, partial;
     char *one, *two, *gone, *reading, *part;
 } memory;
-static int set, queue, answers, large_queue;
+static int set, queue, answers, large_queue, full;
 static key_t key;
 static volatile int ending;
 
@@ -123,6 +123,10 @@ static void begin_messages(void)
     put(large_queue, 3, 3000, 1);
     put(large_queue, 7, 10, 2);
     put(queue, 5, 5, 0);
+    full = made(msgget(IPC_PRIVATE, 0600), "msgget");
+    must_be(!msgctl(full, IPC_STAT, &status), "IPC_STAT");
+    status.msg_qbytes = 450;
+    must_be(!msgctl(full, IPC_SET, &status), "IPC_SET");
 }
 
 static void *wait_for_semaphore(void *none)
@@ -142,6 +146,28 @@ static void *wait_for_message(void *none)
         must_be(msgrcv(queue, &message, sizeof message.text, 9, 0) == 9, "a thread that waits for a message");
         must_be(!msgsnd(answers, &message, 9, 0), "a thread that waits for a message");
     }
+    return none;
+}
+
+/* Never early, and never EINTR. */
+static void *wait_in_vain(void *none)
+{
+    struct timespec time = { 0, 60000000 };
+    struct sembuf one = { 0, -1, 0 };
+
+    while (!ending) {
+        double begin = seconds_now();
+        must_be(semtimedop(set, &one, 1, &time) == -1 && errno == EAGAIN && seconds_now() - begin >= 0.06, "a thread that waits in vain");
+    }
+    return none;
+}
+
+static void *wait_for_room(void *none)
+{
+    struct message message = { .type = 1 };
+
+    while (!ending)
+        must_be(!msgsnd(full, &message, 100, 0), "a thread that waits for room");
     return none;
 }
 
@@ -182,6 +208,7 @@ static void look_at_semaphores(long tick)
 static void look_at_messages(long tick)
 {
     struct msqid_ds status;
+    struct message message;
 
     must_be(msgget(key, 0) == queue && !msgctl(large_queue, IPC_STAT, &status) && status.msg_qbytes == 5000 && status.msg_qnum == 3,
             "a queue's status");
@@ -195,6 +222,8 @@ static void look_at_messages(long tick)
     put(queue, 5, 5, tick + 1);
     put(queue, 9, 9, tick);
     get(answers, 0, 9, 9, tick);
+    for (int i = 0; i < 3; i++)
+        must_be(msgrcv(full, &message, sizeof message.text, 0, 0) == 100, "a full queue");
 }
 
 /* The process leaves what it would have to undo when it ends: unshare(2). */
@@ -208,14 +237,17 @@ static void check_undo(void)
 int main(int count, char **arguments)
 {
     long ticks = ticks_wanted(count, arguments, 1, 1);
-    pthread_t threads[2];
+    struct message rest;
+    void *(*const waits[])(void *) = { wait_for_semaphore, wait_for_message, wait_in_vain, wait_for_room };
+    pthread_t threads[4];
 
     key = 0x6e000000 + (int)getpid();
     begin_memory();
     begin_semaphores();
     begin_messages();
-    if (pthread_create(&threads[0], NULL, wait_for_semaphore, NULL) || pthread_create(&threads[1], NULL, wait_for_message, NULL))
-        bad("threads");
+    for (int i = 0; i < 4; i++)
+        if (pthread_create(&threads[i], NULL, waits[i], NULL))
+            bad("threads");
     ready();
     for (long tick = 0; tick < ticks || tick & 1 || is_held(); tick++) {
         look_at_memory(tick);
@@ -226,12 +258,16 @@ int main(int count, char **arguments)
     ending = 1;
     must_be(!operate(5, 1, 0), "semop");
     put(queue, 9, 9, 0);
-    if (pthread_join(threads[0], NULL) || pthread_join(threads[1], NULL))
-        bad("join");
+    while (pthread_tryjoin_np(threads[3], NULL))
+        msgrcv(full, &rest, sizeof rest.text, 0, IPC_NOWAIT);
+    for (int i = 0; i < 3; i++)
+        if (pthread_join(threads[i], NULL))
+            bad("join");
     check_undo();
     must_be(!shmctl(memory.keyed, IPC_RMID, NULL) && !shmctl(memory.unattached, IPC_RMID, NULL) && !shmctl(memory.readable, IPC_RMID, NULL) &&
                 !shmctl(memory.partial, IPC_RMID, NULL), "IPC_RMID");
-    must_be(!msgctl(queue, IPC_RMID, NULL) && !msgctl(answers, IPC_RMID, NULL) && !msgctl(large_queue, IPC_RMID, NULL), "IPC_RMID");
+    must_be(!msgctl(queue, IPC_RMID, NULL) && !msgctl(answers, IPC_RMID, NULL) && !msgctl(large_queue, IPC_RMID, NULL) &&
+                !msgctl(full, IPC_RMID, NULL), "IPC_RMID");
     must_be(!semctl(set, 0, IPC_RMID), "IPC_RMID");
     puts("OK system_v");
     return 0;
