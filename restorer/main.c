@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,20 +108,50 @@ static void say_missing(void *context, const char *sentence)
     missing(context, "%s", sentence);
 }
 
-/* Highest descriptor number of the image: descriptor records are known by starting alike. */
-static void find_highest(struct restoring *restoring)
+enum { OWN_ROOM = 64, MOST_NUMBERS = 1 << 20 /* /proc/sys/fs/nr_open */ };
+
+/* The numbers that the image uses: descriptor records are known by starting alike. */
+static int find_numbers(struct restoring *restoring, uint8_t *used)
 {
     struct record_header header;
     struct reader record;
+    int last = 2;
 
-    restoring->highest = 2;
     for (size_t at = 0; image_next_record(restoring->image, &at, &header, &record);) {
         const struct kind *kind = kind_of_tag(header.tag);
         struct descriptor_record descriptor;
-        if (kind && kind->claim && !reader_take(&record, &descriptor, sizeof descriptor) &&
-            descriptor.number > restoring->highest)
-            restoring->highest = descriptor.number;
+        if (!kind || !kind->claim || reader_take(&record, &descriptor, sizeof descriptor) || descriptor.number < 0 ||
+            descriptor.number >= MOST_NUMBERS)
+            continue;
+        used[descriptor.number] = 1;
+        if (descriptor.number > last)
+            last = descriptor.number;
     }
+    return last;
+}
+
+/* Where our own descriptors go: above the image's; or, where the limit leaves no room there, into the widest gap between them. */
+static void find_room(struct restoring *restoring)
+{
+    uint8_t *used = calloc(MOST_NUMBERS, 1);
+    struct rlimit limit = { .rlim_max = MOST_NUMBERS };
+    int widest = 0;
+
+    restoring->own_end = INT_MAX;
+    restoring->highest = restoring->last_number = used ? find_numbers(restoring, used) : MOST_NUMBERS;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    if (used && (rlim_t)restoring->last_number + OWN_ROOM >= limit.rlim_max)
+        for (int number = 3, start = 3; number <= restoring->last_number; number++) {
+            if (!used[number])
+                continue;
+            if (number - start > widest && number - start > OWN_ROOM) {
+                widest = number - start;
+                restoring->highest = start - 1;
+                restoring->own_end = number;
+            }
+            start = number + 1;
+        }
+    free(used);
 }
 
 /* Descriptors of our own out of the way of the image's; the program's numbers are then all free. */
@@ -136,12 +167,14 @@ static int clear_descriptors(struct restoring *restoring)
     for (int i = 0; i < 3; i++)
         restoring->streams[i] = fcntl(i, F_DUPFD_CLOEXEC, restoring->highest + 1);
     for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
-        if (*own[i] < 0 || *own[i] > restoring->highest)
+        if (*own[i] < 0 || (*own[i] > restoring->highest && *own[i] < restoring->own_end))
             continue;
         *own[i] = fcntl(*own[i], F_DUPFD_CLOEXEC, restoring->highest + 1);
         if (*own[i] < 0)
             return -errno;
     }
+    if (restoring->own_end < INT_MAX)
+        close_range((unsigned)restoring->own_end, ~0U, 0);
     return close_range(0, (unsigned)restoring->highest, 0) ? -errno : 0;
 }
 
@@ -222,7 +255,7 @@ static int restart(const char *path, int only_check, struct restoring *restoring
     }
     restoring->image = &image;
     restoring->test_fail = getenv(ENV_TEST_FAIL);
-    find_highest(restoring);
+    find_room(restoring);
     status = check(restoring, &bubble);
     if (status || only_check) {
         say_notice(restoring);

@@ -80,7 +80,7 @@ int plan_jump(struct restoring *restoring)
     if (restoring->executable != executable && dup2(restoring->executable, executable) < 0)
         return EXIT_SYSTEM;
     plan->mm.exe_fd = (uint32_t)executable;
-    close_range((unsigned)executable + 1, ~0U, 0);
+    close_range((unsigned)executable + 1, (unsigned)restoring->own_end - 1, 0);
     /* left registered, the kernel would kill us once its page is gone (rseq(2)) */
     syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, RSEQ_LENGTH, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
     __asm__ volatile("mov %0, %%rsp\n\t"

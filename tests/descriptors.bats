@@ -33,3 +33,32 @@ lives() {
     [[ $stderr == *R-DIRECTORY-NOTIFY* ]]
     ends_well directory
 }
+
+@test "two thousand descriptors: one file opened again and again, files, pipes; the highest number there may be, with gaps" {
+    local what
+    for what in same files pipes; do
+        one_life "$what" "$GUESTS/many" "$what" 2000 1
+    done
+    one_life sparse "$GUESTS/many" sparse 20 1
+}
+
+# one_life NAME COMMAND...
+one_life() {
+    local name=$1
+    shift
+    start_guest "$name" "$@"
+    take "$PID"
+    kill_hard "$PID"
+    restart_back "$name" "$IMAGE"
+    ends_well "$name"
+    says_ok "$name"
+}
+
+@test "more threads than the restart may have: refused by name" {
+    [ "${STASIS_TEST_AS:-user}" != root ] || skip "needs: an ordinary user"
+    start_guest threads "$GUESTS/threads" 30 1
+    take "$PID"
+    kill_hard "$PID"
+    run --separate-stderr as_user bash -c "ulimit -u 10; exec $STASIS restart --check $IMAGE"
+    [ "$status" = 69 ] && [[ $stderr == *R-THREAD-LIMIT* ]] || fail "status $status: $stderr"
+}

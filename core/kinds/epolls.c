@@ -188,7 +188,7 @@ static int epolls_check(struct restoring *restoring, struct reader *reader)
 
     for (uint32_t i = 0; watched && i < record.count; i++) {
         int stream = stream_for(restoring, watched[i].target);
-        if (watched[i].number < 0 || watched[i].target < 0 || watched[i].target > restoring->highest)
+        if (watched[i].number < 0 || watched[i].target < 0 || watched[i].target > restoring->last_number)
             return -EBADMSG;
         if (stream >= 0 && !can_be_watched(stream))
             missing(restoring, "R-EPOLL: the program waits (epoll) for descriptor %d, a standard stream, and that of this command is "

@@ -65,7 +65,7 @@ static int look_inside(struct saving *saving, const struct descriptor *descripto
     struct buffer packets = { 0 };
     int error;
 
-    if (!step_find(saving, reads_fifo, descriptor))
+    if (!step_find_file(saving, &descriptor->status, reads_fifo, descriptor))
         return 0;
     error = pipe_peek(handle, (int)record->capacity, bytes, &packets);
     if (!error && packets.length > sizeof(uint32_t))
@@ -78,7 +78,7 @@ static int look_inside(struct saving *saving, const struct descriptor *descripto
 /* Which end is looked into does not matter, but tee(2) wants one that can be read. */
 static int describe(struct saving *saving, const struct descriptor *descriptor, struct fifo_record *record, struct buffer *bytes)
 {
-    const struct descriptor *reader = step_find(saving, reads_fifo, descriptor);
+    const struct descriptor *reader = step_find_file(saving, &descriptor->status, reads_fifo, descriptor);
     int handle = handle_of(reader ? reader : descriptor), capacity;
 
     if (handle < 0)
@@ -87,7 +87,7 @@ static int describe(struct saving *saving, const struct descriptor *descriptor, 
     if (capacity < 0)
         return -errno;
     record->capacity = (uint32_t)capacity;
-    return step_find(saving, is_same_fifo, descriptor) == descriptor ? look_inside(saving, descriptor, handle, record, bytes) : 0;
+    return step_find_file(saving, &descriptor->status, is_same_fifo, descriptor) == descriptor ? look_inside(saving, descriptor, handle, record, bytes) : 0;
 }
 
 static int fifos_save(struct saving *saving, const struct descriptor *descriptor)
@@ -98,7 +98,7 @@ static int fifos_save(struct saving *saving, const struct descriptor *descriptor
     int error;
 
     descriptor_describe(descriptor, &record.descriptor);
-    record.leads_out = !step_find(saving, reads_fifo, descriptor) || !step_find(saving, writes_fifo, descriptor);
+    record.leads_out = !step_find_file(saving, &descriptor->status, reads_fifo, descriptor) || !step_find_file(saving, &descriptor->status, writes_fifo, descriptor);
     if (record.nameless && record.leads_out)
         error = refuse(saving, "R-PIPE", "descriptor %d is a named pipe to another program, %s, and has lost its name", descriptor->number,
                        descriptor->target);

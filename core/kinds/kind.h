@@ -65,6 +65,7 @@ struct saving {
     struct mappings mappings;
     struct descriptor *descriptors;
     size_t descriptor_count;
+    const struct descriptor **by_file; /* the same, by device, inode and number */
     uint64_t page_device, page_inode; /* of the agent page, which is not the program's */
     int memory;           /* /proc/self/mem of view, */
     int pagemap;          /* and pagemap */
@@ -105,7 +106,9 @@ struct restoring {
     struct pipe_pair *pipes;  /* pipes.c's own */
     struct fifo *fifos;   /* fifos.c's own */
     int executable;       /* descriptor for PR_SET_MM_EXE_FD */
-    int highest;          /* highest descriptor number that the image uses */
+    int highest;          /* descriptors of our own have numbers above it that the image does not use, and below own_end */
+    int own_end;
+    int last_number;      /* the highest that the image uses */
     int streams[3];       /* the command's stdin, stdout, stderr, out of the way */
     int closed_streams;   /* bit N: the command's N was closed, and is /dev/null now */
     struct policy policy;
@@ -157,6 +160,11 @@ const struct kind *kind_of_tag(uint16_t tag); /* or NULL */
 /* The first descriptor of the step, by process and number, of which is(descriptor, wanted) holds; NULL: none. */
 const struct descriptor *step_find(const struct saving *saving, int (*is)(const struct descriptor *descriptor, const void *wanted),
                                    const void *wanted);
+/* The same, where only descriptors of one file can be meant: quick, however many there are. */
+const struct descriptor *step_find_file(const struct saving *saving, const struct stat *file,
+                                        int (*is)(const struct descriptor *descriptor, const void *wanted), const void *wanted);
+/* Makes saving->by_file. 0 or -errno. */
+int descriptors_sort(struct saving *saving);
 /* Fills saving->refusal (first one wins) and returns -ENOTSUP. */
 int refuse(struct saving *saving, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Writes a record of fixed size, which every reader must know. 0 or -errno. */

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "kind.h"
 
@@ -27,20 +28,35 @@ static int limits_save(struct saving *saving, const struct descriptor *none)
     return error ? error : save_record(saving, TAG_LIMITS, &record, sizeof record);
 }
 
-/* While the program's descriptors are made, those of the restart are above them. Whoever may raise the limit, does. */
-static int limits_check(struct restoring *restoring, struct reader *reader)
+/* While the program's descriptors are made, those of the restart are above them, or in a gap between them. Whoever may raise the
+ * limit, does. */
+static void check_descriptors(struct restoring *restoring)
 {
     enum { OWN_DESCRIPTORS = 32 };
-    rlim_t needed = (rlim_t)restoring->highest + 1 + OWN_DESCRIPTORS;
+    int has_gap = restoring->highest < restoring->last_number;
+    rlim_t needed = (rlim_t)restoring->last_number + 1 + (has_gap ? 0 : OWN_DESCRIPTORS);
     struct rlimit limit, more;
 
-    (void)reader;
     if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_max >= needed)
-        return 0;
+        return;
     more = (struct rlimit){ needed, needed };
     if (setrlimit(RLIMIT_NOFILE, &more))
         missing(restoring, "R-DESCRIPTOR-LIMIT: the program has a descriptor %d, and only %ju are allowed here; raise ulimit -Hn to %ju",
-                restoring->highest, (uintmax_t)limit.rlim_max, (uintmax_t)needed);
+                restoring->last_number, (uintmax_t)limit.rlim_max, (uintmax_t)needed);
+}
+
+/* What the program has must fit; what it may have more of is another matter. Root's processes are not counted. */
+static int limits_check(struct restoring *restoring, struct reader *reader)
+{
+    struct reader threads;
+    struct rlimit limit;
+
+    (void)reader;
+    check_descriptors(restoring);
+    if (geteuid() && !getrlimit(RLIMIT_NPROC, &limit) && !image_find_record(restoring->image, TAG_THREADS, restoring->index, &threads) &&
+        threads_count(&threads) + 2 > limit.rlim_max)
+        missing(restoring, "R-THREAD-LIMIT: the program has %u threads, and only %ju are allowed here; raise ulimit -Hu", threads_count(&threads),
+                (uintmax_t)limit.rlim_max);
     return 0;
 }
 

@@ -76,7 +76,7 @@ static int other_end_is_gone(const struct saving *saving, const struct descripto
 static int pipes_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
     return is_pipe(descriptor) &&
-           ((step_find(saving, is_reading_end, descriptor) && step_find(saving, is_writing_end, descriptor)) ||
+           ((step_find_file(saving, &descriptor->status, is_reading_end, descriptor) && step_find_file(saving, &descriptor->status, is_writing_end, descriptor)) ||
             other_end_is_gone(saving, descriptor));
 }
 
@@ -143,11 +143,11 @@ static int pipe_capacity(const struct saving *saving, const struct descriptor *d
 static int look_inside(struct saving *saving, const struct descriptor *descriptor, struct pipe_record *record, struct buffer *bytes,
                        struct buffer *packets)
 {
-    const struct descriptor *reader = step_find(saving, is_reading_end, descriptor);
+    const struct descriptor *reader = step_find_file(saving, &descriptor->status, is_reading_end, descriptor);
     int error = peek(reader ? reader : descriptor, (int)record->capacity, bytes, packets);
     size_t count = packets->length / sizeof(uint32_t);
 
-    if (!error && (count > 1 || (count && step_find(saving, is_packet_end, descriptor))))
+    if (!error && (count > 1 || (count && step_find_file(saving, &descriptor->status, is_packet_end, descriptor))))
         record->packets = (uint32_t)count;
     for (size_t i = 0; !error && i < record->packets; i++)
         if (((const uint32_t *)packets->bytes)[i] > PIPE_BUF) /* no packet is that long: some bytes before it are none */
@@ -163,7 +163,7 @@ static int pipes_save(struct saving *saving, const struct descriptor *descriptor
 
     descriptor_describe(descriptor, &record.descriptor);
     record.capacity = (uint32_t)capacity;
-    if (!error && step_find(saving, is_same_pipe, descriptor) == descriptor)
+    if (!error && step_find_file(saving, &descriptor->status, is_same_pipe, descriptor) == descriptor)
         error = look_inside(saving, descriptor, &record, &bytes, &packets);
     record.length = (uint32_t)bytes.length;
     buffer_add(&payload, &record, sizeof record);

@@ -41,14 +41,15 @@ static int may_write(int flags)
 }
 
 /* Through this descriptor, any other of the program's, or a mapping. */
+static int can_write(const struct descriptor *descriptor, const void *unused)
+{
+    (void)unused;
+    return may_write(descriptor->flags);
+}
+
 static int is_written_by(const struct saving *saving, const struct stat *file)
 {
-    for (size_t i = 0; i < saving->descriptor_count; i++) {
-        const struct descriptor *other = &saving->descriptors[i];
-        if (may_write(other->flags) && other->status.st_ino == file->st_ino && other->status.st_dev == file->st_dev)
-            return 1;
-    }
-    return step_writes_by_mapping(saving, file);
+    return step_find_file(saving, file, can_write, NULL) || step_writes_by_mapping(saving, file);
 }
 
 static int is_written_mapping(const struct mapping *mapping)
@@ -189,7 +190,7 @@ static int hold_mapped(struct saving *saving, const struct mapping *mapping, siz
                                      .target = mapping->name };
 
     if (stat(mapping->name, &descriptor.status) ||
-        step_find(saving, is_of_file, &(struct file_number){ descriptor.status.st_dev, descriptor.status.st_ino }))
+        step_find_file(saving, &descriptor.status, is_of_file, &(struct file_number){ descriptor.status.st_dev, descriptor.status.st_ino }))
         return 0;
     for (size_t i = 0; i < index; i++)
         if (is_written_mapping(&saving->mappings.items[i]) && saving->mappings.items[i].inode == mapping->inode &&

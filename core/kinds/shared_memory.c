@@ -138,7 +138,7 @@ static int is_descriptor_of(const struct descriptor *descriptor, const void *wan
 
 static const struct descriptor *find_descriptor(const struct saving *saving, uint64_t device, uint64_t inode)
 {
-    return step_find(saving, is_descriptor_of, &(struct identity){ device, inode });
+    return step_find_file(saving, &(struct stat){ .st_dev = device, .st_ino = inode }, is_descriptor_of, &(struct identity){ device, inode });
 }
 
 static int is_at(const char *path, uint64_t device, uint64_t inode)

@@ -22,6 +22,50 @@ const struct descriptor *step_find(const struct saving *saving, int (*is)(const 
     return NULL;
 }
 
+static int compare_file(const struct stat *a, const struct stat *b)
+{
+    if (a->st_dev != b->st_dev)
+        return a->st_dev < b->st_dev ? -1 : 1;
+    return a->st_ino == b->st_ino ? 0 : a->st_ino < b->st_ino ? -1 : 1;
+}
+
+static int compare_by_file(const void *a, const void *b)
+{
+    const struct descriptor *one = *(const struct descriptor *const *)a, *other = *(const struct descriptor *const *)b;
+    int order = compare_file(&one->status, &other->status);
+    return order ? order : one->number - other->number;
+}
+
+int descriptors_sort(struct saving *saving)
+{
+    saving->by_file = calloc(saving->descriptor_count + 1, sizeof *saving->by_file);
+    if (!saving->by_file)
+        return -ENOMEM;
+    for (size_t i = 0; i < saving->descriptor_count; i++)
+        saving->by_file[i] = &saving->descriptors[i];
+    qsort(saving->by_file, saving->descriptor_count, sizeof *saving->by_file, compare_by_file);
+    return 0;
+}
+
+const struct descriptor *step_find_file(const struct saving *saving, const struct stat *file,
+                                        int (*is)(const struct descriptor *descriptor, const void *wanted), const void *wanted)
+{
+    for (const struct saving *process = saving->first; process; process = process->next) {
+        size_t low = 0, high = process->descriptor_count;
+        while (low < high) {
+            size_t middle = low + (high - low) / 2;
+            if (compare_file(&process->by_file[middle]->status, file) < 0)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        for (; low < process->descriptor_count && !compare_file(&process->by_file[low]->status, file); low++)
+            if (is(process->by_file[low], wanted))
+                return process->by_file[low];
+    }
+    return NULL;
+}
+
 int refuse(struct saving *saving, const char *name, const char *format, ...)
 {
     va_list arguments;

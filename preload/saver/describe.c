@@ -213,6 +213,8 @@ int describe_descriptors(struct step *step)
     }
     tdestroy(seen, keep);
     free(numbers);
+    if (!error)
+        error = descriptors_sort(saving);
     return error ? fail_with(step, error, "the program's descriptors cannot be read") : 0;
 }
 
@@ -232,6 +234,7 @@ void describe_free(struct step *step)
         free(saving->descriptors[i].locks);
     }
     free(saving->descriptors);
+    free(saving->by_file);
     contents_forget(saving);
     objects_forget(saving);
     sockets_forget(saving);
