@@ -298,6 +298,26 @@ tells_of_stop() {
     [[ "$stderr" == *R-TERMINAL* ]]
 }
 
+@test "a program that outlives its terminal has images, and the streams of the restart" {
+    write_scripts "$GUESTS/sleeper" 1
+    sed -i '1i trap "" HUP' "$T/begin"
+    at_window 'sh begin'
+    hold
+    guest_is_ready
+    tm kill-server
+    until_true 20 is_hung_up
+    take term.0
+    kill -KILL "$PID"
+    until_true 20 no_processes
+    restart sleeper "$IMAGE"
+    ends_well sleeper
+    says_ok sleeper
+}
+
+is_hung_up() {
+    [[ "$(readlink "/proc/$PID/fd/0")" == *' (deleted)' ]]
+}
+
 # ---- pairs of which the program holds both sides ----
 
 pairs_live() {

@@ -115,8 +115,9 @@ static long open_slave(int master, uint32_t *ret_is_locked)
     return slave;
 }
 
-long terminals_look_at_pair(struct agent_page *page)
+static long look_at_pair(void *argument)
 {
+    struct agent_page *page = argument;
     int master = (int)page->argument;
     long slave = open_slave(master, &page->pair.is_locked), error = 0;
 
@@ -127,4 +128,10 @@ long terminals_look_at_pair(struct agent_page *page)
         error = take_and_put(&page->pair, master, (int)slave);
     sys_close((int)slave);
     return error;
+}
+
+long terminals_look_at_pair(struct agent_page *page)
+{
+    int master = (int)page->argument;
+    return room_with(look_at_pair, page, &master, 1);
 }
