@@ -31,6 +31,15 @@ three_lives() {
     three_lives unix "$GUESTS/unix" packet
 }
 
+@test "unix sockets: an empty message that was looked at is not lost in the next image" {
+    start_guest unix "$GUESTS/unix" datagram
+    take "$PID"
+    refused "$PID" 69
+    [[ "$stderr" == *'an empty message may wait'* ]]
+    ends_well unix
+    says_ok unix
+}
+
 @test "unix sockets: ends that are shut down in one direction or both" {
     three_lives unix "$GUESTS/unix" shut
 }
@@ -64,7 +73,8 @@ three_lives() {
     three_lives unix "$GUESTS/unix" makers
 }
 
-@test "unix sockets: twelve hundred; not dumpable; without a twin" {
+@test "unix sockets: twelve hundred, nearly all descriptors there may be; not dumpable; without a twin" {
+    ulimit -n 1300
     three_lives unix "$GUESTS/unix" many
     VARIABLES=(GUEST_UNDUMPABLE=1)
     three_lives unix "$GUESTS/unix" stream
@@ -181,13 +191,12 @@ make_loop() {
 }
 
 @test "program: python3 with an event loop, unix sockets and an executor" {
-    ENOUGH=3000
+    ENOUGH=4000
     work_for loop 20 make_loop
-    images_at loop $((RANDOM % 20 + 15)) $((RANDOM % 20 + 40))
+    images_at loop $((RANDOM % 10 + 10)) $((RANDOM % 20 + 40))
     restart loop "${TAKEN[1]}"
     come_to_end loop
-    restart loop "${TAKEN[0]}"
-    IMAGE=${TAKEN[0]}
+    start_again loop "${TAKEN[0]}"
     moment_at loop $((RANDOM % 20 + 40))
     kill_hard "$PID"
     until_true 10 no_processes

@@ -29,6 +29,7 @@ enum {
     AGENT_SIGNALS = 64,
     AGENT_MAX_TIMERS = 1024, /* interval timers and POSIX timers together */
     AGENT_MAX_WAITING = 4096,
+    AGENT_LOOKED_AT = 16,
     AGENT_MAX_HANDLES = 128, /* of one message; unix(7): SCM_MAX_FD is 253 */
     PARK_LOOK_SECONDS = 1,
     NOTE_LIMITS = 16,      /* RLIMIT_ numbers there are */
@@ -325,6 +326,7 @@ struct agent_page {
     struct agent_range hints[AGENT_MAX_RANGES];
     uint32_t to_send_count;
     int32_t to_send[AGENT_MAX_HANDLES]; /* numbers of descriptors */
+    uint64_t looked_at[AGENT_LOOKED_AT]; /* inodes of sockets, 0: none: see core/kinds/unix_peek.c */
 
     struct agent_thread threads[AGENT_MAX_THREADS];
     struct agent_traits traits[AGENT_MAX_THREADS];

@@ -56,6 +56,7 @@ struct handles {
 struct saving {
     struct image_writer *writer;
     const struct agent_page *page;
+    uint64_t *looked_at;  /* unix_peek.c's own; in the page, so that the next checkpoint has it, too */
     struct saving *first, *next; /* the processes of the step, by their index */
     uint32_t index;       /* of the process in the image */
     int pid;              /* of the program */

@@ -319,6 +319,8 @@ int socket_place(const struct descriptor_record *record, int fd)
     if (flags < 0 ||
         ((flags ^ record->flags) & wanted && fcntl(fd, F_SETFL, (flags & ~wanted) | (record->flags & wanted))))
         return -errno;
+    if (fd == record->number)
+        return fcntl(fd, F_SETFD, record->flags & O_CLOEXEC ? FD_CLOEXEC : 0) ? -errno : 0;
     return dup3(fd, record->number, record->flags & O_CLOEXEC) < 0 ? -errno : 0;
 }
 

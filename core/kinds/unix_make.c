@@ -29,9 +29,25 @@ struct making {
 
 #define ALL(making, is) (struct unix_socket *is = (making)->restoring->unix_sockets; is; is = is->next)
 
-static int new_socket(const struct making *making, uint32_t type)
+/* At the number it will have, when there is one process: above all numbers there may be no room for as many again. `is`
+ * NULL: none of the program's. A descriptor, or -errno. */
+static int put_away(const struct making *making, const struct unix_socket *is, int fd)
 {
-    return socket_put_aside(making->restoring, socket(AF_UNIX, (int)type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    int number = is ? is->record.descriptor.number : -1;
+
+    if (fd < 0 || !is || making->restoring->image->header.process_count != 1)
+        return socket_put_aside(making->restoring, fd);
+    if (fd == number)
+        return fd;
+    if (fcntl(number, F_GETFD) >= 0 || dup3(fd, number, O_CLOEXEC) < 0)
+        return socket_put_aside(making->restoring, fd);
+    close(fd);
+    return number;
+}
+
+static int new_socket(const struct making *making, const struct unix_socket *is, uint32_t type)
+{
+    return put_away(making, is, socket(AF_UNIX, (int)type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 }
 
 static int is_messages(const struct unix_socket *is)
@@ -82,8 +98,8 @@ static int make_pair(const struct making *making, struct unix_socket *is)
     int *other = is->other ? &is->other->fd : &is->other_end;
     int error;
 
-    act.fd = is->fd = new_socket(making, is->state.type);
-    act.other = *other = new_socket(making, is->state.type);
+    act.fd = is->fd = new_socket(making, is, is->state.type);
+    act.other = *other = new_socket(making, is->other, is->state.type);
     if (act.fd < 0 || act.other < 0)
         return act.fd < 0 ? act.fd : act.other;
     error = actor_run(is->state.pid, act_pair, &act);
@@ -97,7 +113,7 @@ static int make_pair(const struct making *making, struct unix_socket *is)
 static int make_listener(struct making *making, const struct unix_name *name, uint32_t type, int pid,
                          struct unix_place *ret_place)
 {
-    struct act act = { .fd = new_socket(making, type), .backlog = 1 };
+    struct act act = { .fd = new_socket(making, NULL, type), .backlog = 1 };
     int error = act.fd < 0 ? act.fd : 0;
     struct unix_name any = { 0 };
 
@@ -130,7 +146,7 @@ static int make_connection(struct making *making, struct unix_socket *is)
         return make_pair(making, is);
     if (listener < 0)
         return listener;
-    act.fd = *client = new_socket(making, is->state.type);
+    act.fd = *client = new_socket(making, is_accepted ? is->other : is, is->state.type);
     error = act.fd < 0 ? act.fd : client_name->length ? scratch_bind(&making->scratch, act.fd, client_name, &own) : 0;
     if (error == -EADDRINUSE && is_accepted && !is->other)
         error = 0;
@@ -138,8 +154,8 @@ static int make_connection(struct making *making, struct unix_socket *is)
         error = place_address(&place, &act.address, &act.length);
     if (!error)
         error = actor_run(client_pid, act_connect, &act);
-    if (!error && (*accepted = socket_put_aside(making->restoring,
-                                                accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK))) < 0)
+    if (!error && (*accepted = put_away(making, is_accepted ? is : is->other,
+                                        accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK))) < 0)
         error = *accepted;
     close(listener);
     free(place.file);
@@ -183,7 +199,7 @@ static int name_one(struct making *making, struct unix_socket *is)
     int error = 0;
 
     if (is->fd < 0)
-        is->fd = new_socket(making, is->state.type);
+        is->fd = new_socket(making, is, is->state.type);
     if (is->fd < 0)
         return is->fd;
     if (!is->name.length || (is->is_connected && !is_messages(is)))
@@ -320,7 +336,7 @@ static int send_datagram(struct making *making, struct unix_socket *is, const st
     struct unix_place place = { 0 };
     struct sockaddr_un address;
     socklen_t length;
-    int fd = from ? from->fd : new_socket(making, SOCK_DGRAM), error = fd < 0 ? fd : 0;
+    int fd = from ? from->fd : new_socket(making, NULL, SOCK_DGRAM), error = fd < 0 ? fd : 0;
 
     if (!error && !from && sender->length)
         error = scratch_bind(&making->scratch, fd, sender, &place);
@@ -358,7 +374,7 @@ static int connect_outside(struct making *making, struct unix_socket *is)
 
     if (is->state.end == END_OUTSIDE && unix_name_is_for_all(&is->other_name) && !connect_to(is, &is->other_name, NULL))
         return 0;
-    fd = new_socket(making, SOCK_DGRAM);
+    fd = new_socket(making, NULL, SOCK_DGRAM);
     error = fd < 0 ? fd : scratch_bind(&making->scratch, fd, &is->other_name, &place);
     if (!error)
         error = connect_to(is, &place.name, place.file);

@@ -119,6 +119,42 @@ static int set_offset(int handle, int offset)
     return setsockopt(handle, SOL_SOCKET, SO_PEEK_OFF, &offset, sizeof offset) ? -errno : 0;
 }
 
+static uint64_t *find_looked_at(const struct saving *saving, uint64_t inode)
+{
+    for (int i = 0; i < AGENT_LOOKED_AT; i++)
+        if (saving->looked_at[i] == inode)
+            return &saving->looked_at[i];
+    return NULL;
+}
+
+/* Passing over an empty message marks it, and a marked one is passed over by every further look. So the socket is
+ * noted, and refused until all has been read. */
+static int note_empty(const struct look *look)
+{
+    uint64_t *free = find_looked_at(look->saving, 0);
+
+    if (!free)
+        return refuse(look->saving, "R-SOCKET",
+                      "descriptor %d is a unix socket with an empty message, as are more than %d others",
+                      look->descriptor->number, AGENT_LOOKED_AT);
+    *free = look->descriptor->status.st_ino;
+    return 0;
+}
+
+/* Of a checkpoint before. */
+static int has_been_emptied(const struct look *look, int waiting, int is_ended)
+{
+    uint64_t *noted = find_looked_at(look->saving, look->descriptor->status.st_ino);
+    struct pollfd state = { .fd = look->handle, .events = POLLIN };
+
+    if (!noted)
+        return 1;
+    if (waiting || (!is_ended && poll(&state, 1, 0)))
+        return 0;
+    *noted = 0;
+    return 1;
+}
+
 static int look_again(struct look *look, size_t seen, ssize_t length)
 {
     int error = make_room(look, (size_t)length);
@@ -140,6 +176,8 @@ static int look_at_messages(struct look *look, size_t waiting, int is_ended, str
         if (got < 0)
             return (int)got;
         int error = take_control(look);
+        if (!error && !got && !find_looked_at(look->saving, look->descriptor->status.st_ino))
+            error = note_empty(look);
         if (!error && (size_t)got > look->room)
             error = look_again(look, seen, got);
         if (error)
@@ -191,6 +229,10 @@ int unix_peek(struct saving *saving, const struct descriptor *descriptor, int ha
     if (type != SOCK_STREAM && error_waits(handle))
         return refuse(saving, "R-SOCKET",
                       "descriptor %d is a unix socket with messages and an error that it has not been told of",
+                      descriptor->number);
+    if (type != SOCK_STREAM && !has_been_emptied(&look, waiting, is_ended))
+        return refuse(saving, "R-SOCKET",
+                      "descriptor %d is a unix socket in which an empty message may wait that was in the image before",
                       descriptor->number);
     getsockopt(handle, SOL_SOCKET, SO_PEEK_OFF, &offset, &length);
     error = make_room(&look, (size_t)waiting + PAGE_BYTES);

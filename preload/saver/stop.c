@@ -304,6 +304,7 @@ int stop_process(struct step *step)
 
     step->saving.pid = (int)step->page->pid;
     step->saving.page = step->page;
+    step->saving.looked_at = step->page->looked_at;
     step->saving.page_device = step->page_device;
     step->saving.page_inode = step->page_inode;
     step->saving.memory = step->saving.pagemap = step->saving.copies = -1;
