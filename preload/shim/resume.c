@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: MIT */
 /* Running on: the interrupted system call, and the first moments after a restart. Island: no libc. */
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 
 #include "../../core/floor/arch/x86_64/raw_call.h"
+#include "../../core/floor/arch/x86_64/rest_of_call.h"
 #include "../../core/floor/syscalls.h"
 #include "../../core/floor/text.h"
 #include "deadline.h"
@@ -92,10 +96,10 @@ static size_t move_length(const uint8_t *code)
 enum { LOOK_BACK = 32 };
 
 /* Of a call made by syscall(), which is ours (wrap/system_call.c). */
-static int32_t number_kept(uint64_t pointer)
+static int32_t number_kept(uint64_t pointer, int (*is_meant)(int32_t number))
 {
     uint64_t number;
-    return resume_fetch(pointer + RAW_CALL_NUMBER, &number, sizeof number) && may_go_on((int32_t)number) ? (int32_t)number : -1;
+    return resume_fetch(pointer + RAW_CALL_NUMBER, &number, sizeof number) && is_meant((int32_t)number) ? (int32_t)number : -1;
 }
 
 /* Length of what loads %eax with a number there, `mov imm32, %eax` or `xor %eax, %eax`; 0: something else. Behind a REX prefix
@@ -112,14 +116,14 @@ static size_t number_length(const uint8_t *code, size_t start, int32_t *ret_numb
 }
 
 /* The number that was last loaded before the `syscall` that ends at rip, with only moves of arguments between
- * them, as libc's wrappers have it; -1 for other code, and for calls that may not go on. */
-static int32_t number_before(uint64_t rip, uint64_t pointer)
+ * them, as libc's wrappers have it; -1 for other code, and for calls that are not meant. */
+static int32_t number_before(uint64_t rip, uint64_t pointer, int (*is_meant)(int32_t number))
 {
     uint8_t code[LOOK_BACK + 16] = { 0 };
     const size_t end = LOOK_BACK - 2;
 
     if (rip == shim.raw_call_end)
-        return number_kept(pointer);
+        return number_kept(pointer, is_meant);
     if (!is_system_call(rip - 2) || !resume_fetch(rip - LOOK_BACK, code, LOOK_BACK))
         return -1;
     for (size_t start = end - 2; start > 0; start--) {
@@ -129,10 +133,53 @@ static int32_t number_before(uint64_t rip, uint64_t pointer)
             continue;
         while (at < end && (length = move_length(code + at)))
             at += length;
-        if (at == end && may_go_on(number))
+        if (at == end && is_meant(number))
             return number;
     }
     return -1;
+}
+
+static int may_be_short(int32_t number)
+{
+    return number == SYS_read || number == SYS_write || number == SYS_sendto;
+}
+
+static int stream_waits(int fd, int32_t number, greg_t flags)
+{
+    struct timeval patience = { 0 };
+    int type = 0;
+    unsigned type_length = sizeof type, length = sizeof patience;
+
+    return !SYS_CALL(getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &type_length, 0) && type == SOCK_STREAM &&
+           !(number == SYS_sendto && flags & MSG_DONTWAIT) &&
+           !SYS_CALL(getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &patience, &length, 0) && !patience.tv_sec && !patience.tv_usec;
+}
+
+/* Does such a call go on until all is done, unless a signal comes? pipe(7), send(2), random(4). */
+static int does_all(int fd, int32_t number, greg_t flags)
+{
+    enum { MEMORY_DEVICES = 1 }; /* random and urandom are numbers 8 and 9 of them: admin-guide/devices.txt */
+    struct stat status;
+    long how = SYS_CALL(fcntl, fd, F_GETFL, 0, 0, 0, 0);
+
+    if (how < 0 || how & O_NONBLOCK || SYS_CALL(fstat, fd, &status, 0, 0, 0, 0))
+        return 0;
+    if (number == SYS_read)
+        return S_ISCHR(status.st_mode) && (status.st_rdev == (MEMORY_DEVICES << 8 | 8) || status.st_rdev == (MEMORY_DEVICES << 8 | 9));
+    return number == SYS_write && S_ISFIFO(status.st_mode) ? 1 : S_ISSOCK(status.st_mode) && stream_waits(fd, number, flags);
+}
+
+/* A write that had to wait, with some bytes already written, is ended by a signal with the number of these: programs that know
+ * of no signal do not expect that. The frame is led to rest_of_call.S, which does the rest. */
+static void do_the_rest(ucontext_t *frame)
+{
+    greg_t *registers = frame->uc_mcontext.gregs;
+    int32_t number = number_before((uint64_t)registers[REG_RIP], (uint64_t)registers[REG_RSP], may_be_short);
+
+    if (number < 0 || !does_all((int)registers[REG_RDI], number, registers[REG_R10]) || program_signal_ends(frame, 0))
+        return;
+    registers[REG_R11] = registers[REG_RAX];
+    registers[REG_RIP] = (greg_t)(number == SYS_read ? rest_of_read : number == SYS_write ? rest_of_write : rest_of_sendto);
 }
 
 /* Our handler has SA_RESTART, yet the kernel gives EINTR from some calls all the same (signal(7)): sleeps, poll,
@@ -148,12 +195,14 @@ void resume_settle(ucontext_t *frame)
     if (registers[REG_R11] != registers[REG_EFL])
         return; /* not fresh from a system call */
     if (registers[REG_RCX] == registers[REG_RIP] && registers[REG_RAX] == -EINTR) {
-        int32_t number = number_before((uint64_t)registers[REG_RIP], (uint64_t)registers[REG_RSP]);
+        int32_t number = number_before((uint64_t)registers[REG_RIP], (uint64_t)registers[REG_RSP], may_go_on);
         if (number < 0 || program_signal_ends(frame, 0))
             return;
         registers[REG_RAX] = number;
         registers[REG_RIP] -= 2;
         deadline_apply(frame, number);
+    } else if (registers[REG_RCX] == registers[REG_RIP] && registers[REG_RAX] > 0 && registers[REG_RAX] < registers[REG_RDX]) {
+        do_the_rest(frame);
     } else if (registers[REG_RCX] == registers[REG_RIP] + 2 && registers[REG_RAX] >= 0 &&
                may_end(registers[REG_RAX]) &&
                is_system_call((uint64_t)registers[REG_RIP]) && program_signal_ends(frame, 1)) {

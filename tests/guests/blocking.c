@@ -779,6 +779,98 @@ static void *without_time(void *argument)
     return NULL;
 }
 
+/* ---- writes of more than fits, which wait with a part of it written: they must not come back with that part ---- */
+
+enum { MUCH = 1 << 18, SLOWLY = 3000 };
+
+static ssize_t by_write(int fd, const void *bytes, size_t length)
+{
+    return write(fd, bytes, length);
+}
+
+static ssize_t by_raw_write(int fd, const void *bytes, size_t length)
+{
+    return syscall(SYS_write, fd, bytes, length);
+}
+
+static ssize_t by_send(int fd, const void *bytes, size_t length)
+{
+    return send(fd, bytes, length, 0);
+}
+
+static struct flow {
+    const char *name;
+    ssize_t (*put)(int fd, const void *bytes, size_t length);
+    int is_socket;
+    int ends[2];
+    pthread_t writer;
+} flows[] = {
+    { "write", by_write, 0, { 0 }, 0 },
+    { "raw write", by_raw_write, 0, { 0 }, 0 },
+    { "write to a socket", by_write, 1, { 0 }, 0 },
+    { "send", by_send, 1, { 0 }, 0 },
+};
+
+enum { FLOWS = sizeof flows / sizeof flows[0] };
+
+static void *pour(void *argument)
+{
+    static char much[MUCH];
+    struct flow *flow = argument;
+
+    while (!stop) {
+        ssize_t done = flow->put(flow->ends[1], much, sizeof much);
+        if (done != sizeof much)
+            bad("%s: %zd of %d bytes (%s)", flow->name, done, MUCH, strerror(errno));
+    }
+    close(flow->ends[1]);
+    return NULL;
+}
+
+static void start_flows(void)
+{
+    for (int i = 0; i < FLOWS; i++)
+        if ((flows[i].is_socket ? socketpair(AF_UNIX, SOCK_STREAM, 0, flows[i].ends) : pipe(flows[i].ends)) ||
+            pthread_create(&flows[i].writer, NULL, pour, &flows[i]))
+            bad("%s", flows[i].name);
+}
+
+static void drink(void)
+{
+    char some[SLOWLY];
+
+    for (int i = 0; i < FLOWS; i++)
+        if (read(flows[i].ends[0], some, sizeof some) < 1)
+            bad("%s: nothing came", flows[i].name);
+}
+
+static void end_flows(void)
+{
+    char some[SLOWLY];
+
+    for (int i = 0; i < FLOWS; i++) {
+        while (read(flows[i].ends[0], some, sizeof some) > 0)
+            ;
+        pthread_join(flows[i].writer, NULL);
+    }
+}
+
+/* So does a read of much randomness: random(4). */
+static void *be_random(void *argument)
+{
+    static char much[MUCH];
+    int fd = open("/dev/urandom", O_RDONLY | O_CLOEXEC);
+
+    (void)argument;
+    while (!stop) {
+        if (read(fd, much, sizeof much) != sizeof much)
+            bad("randomness came in parts");
+        tick_sleep();
+    }
+    close(fd);
+    return NULL;
+}
+
 /* pause() has no way to wait without a race, so it is only looked at that it does not come back by itself. */
 static volatile int paused;
 
@@ -900,7 +992,7 @@ int main(int argc, char **argv)
 {
     long ticks = ticks_wanted(argc, argv, 1, 5), times = 0;
     sigset_t open = set_of(SIGUSR1);
-    pthread_t threads[2 * WAYS], pauses[2];
+    pthread_t threads[2 * WAYS], pauses[2], random;
 
     set_up();
     for (intptr_t i = 0; i < 2 * WAYS; i++)
@@ -913,13 +1005,19 @@ int main(int argc, char **argv)
     for (intptr_t i = 0; i < 2; i++)
         if (pthread_create(&pauses[i], NULL, for_ever, (void *)i))
             bad("pthread_create");
+    start_flows();
+    if (pthread_create(&random, NULL, be_random, NULL))
+        bad("pthread_create");
     ready();
     for (long tick = 0; tick < ticks; tick++) {
         if (tick % GIVE_EVERY == 0)
             give_all(&times);
+        drink();
         tick_sleep();
     }
     stop = 1;
+    end_flows();
+    pthread_join(random, NULL);
     give_all(&times);
     end_pauses(pauses);
     for (int i = 0; i < 2 * WAYS; i++)
