@@ -171,12 +171,16 @@ is_stopped() {
     [ "$STATE" = T ]
 }
 
-@test "a keyring of its own, a memory policy of relative nodes: refused by name, and the program runs on" {
+@test "a keyring of its own, a filter of one thread, a memory policy of relative nodes: refused by name, and the program runs on" {
     can keyring
     start_guest keyring "$GUESTS/traits" keyring 1
     refused "$PID" 69
     [[ $stderr == *R-KEYRING* ]]
     ends_well keyring
+    start_guest filter "$GUESTS/traits" filter 1
+    refused "$PID" 69
+    [[ $stderr == *R-SECCOMP* ]]
+    ends_well filter
     can relative
     start_guest relative "$GUESTS/traits" relative 1
     refused "$PID" 69

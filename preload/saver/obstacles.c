@@ -76,6 +76,19 @@ static int await_open(struct step *step, uint32_t tid, int64_t deadline)
     return 0;
 }
 
+/* What a thread does when it parks, its filter may forbid, and kill it for. */
+static int check_filter(struct step *step, uint32_t tid)
+{
+    char name[64];
+    snprintf(name, sizeof name, "task/%u/status", tid);
+    char *status = proc_read((int)step->page->pid, name, NULL);
+    const char *mode = status ? status_field(status, "Seccomp") : NULL;
+    int is_filtered = mode && *mode != '0';
+
+    free(status);
+    return is_filtered ? fail(step, EXIT_REFUSED, "no checkpoint: R-SECCOMP: thread %u runs under a seccomp filter", tid) : 0;
+}
+
 int obstacles_before(struct step *step)
 {
     int64_t deadline = now_nanoseconds() + BEFORE_MILLISECONDS * INT64_C(1000000);
@@ -94,8 +107,12 @@ int obstacles_before(struct step *step)
     snprintf(path, sizeof path, "/proc/%u/task", step->page->pid);
     tasks = opendir(path);
     while (tasks && !failed && (entry = readdir(tasks)))
-        if (entry->d_name[0] != '.')
-            failed = await_open(step, (uint32_t)strtoul(entry->d_name, NULL, 10), deadline);
+        if (entry->d_name[0] != '.') {
+            uint32_t tid = (uint32_t)strtoul(entry->d_name, NULL, 10);
+            failed = check_filter(step, tid);
+            if (!failed)
+                failed = await_open(step, tid, deadline);
+        }
     if (tasks)
         closedir(tasks);
     return failed;

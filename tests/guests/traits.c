@@ -5,8 +5,10 @@
 
 #include <asm/prctl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/keyctl.h>
 #include <linux/mempolicy.h>
+#include <linux/seccomp.h>
 #include <linux/securebits.h>
 #include <pthread.h>
 #include <sched.h>
@@ -302,6 +304,14 @@ static int is_flusher(void) { return prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0) == 1; 
 
 static int make_keyring(void) { return syscall(SYS_keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 1) > 0; }
 static int make_other_user(void) { return !syscall(SYS_setresuid, -1, 65534, -1); }
+static int make_filtered(void)
+{
+    struct sock_filter code[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };
+    struct sock_fprog program = { 1, code };
+
+    return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
 static int nothing(void) { return 1; }
 
 /* ---- who does what ---- */
@@ -330,6 +340,7 @@ static const struct thing {
     { "rights", { { nothing, is_powerful }, { make_ambient, is_ambient }, { make_powerless, is_powerless } } },
     { "flusher", { { nothing, nothing }, { make_flusher, is_flusher } } },
     { "keyring", { { nothing, nothing }, { make_keyring, nothing } } },
+    { "filter", { { nothing, nothing }, { make_filtered, nothing } } },
     { "other-user", { { nothing, nothing }, { make_other_user, nothing } } },
 };
 enum { THINGS = sizeof things / sizeof things[0], PARTS = 4 };
