@@ -45,6 +45,16 @@ needs_rights() {
     traits prctl
 }
 
+@test "a program without a time stamp counter takes an image by itself" {
+    start_guest blind "$GUESTS/traits" blind 1
+    kill -USR2 "$PID"
+    wait_for_file "$IMAGES/blind.0.ckpt" 30
+    kill_hard "$PID"
+    restart_back blind "$IMAGES/blind.0.ckpt"
+    ends_well blind
+    says_ok blind
+}
+
 @test "memory policies of threads and of ranges" {
     can memory
     traits memory

@@ -333,6 +333,7 @@ static const struct thing {
     { "real-time", { { make_fifo, is_fifo }, { make_round, is_round }, { make_deadline, is_deadline } } },
     { "personality", { { make_personality, is_personality }, { make_old, is_old }, { make_executable, is_executable } } },
     { "prctl", { { nothing, is_plain }, { make_blind, is_blind }, { make_careful, is_careful }, { make_victim, is_victim } } },
+    { "blind", { { make_blind, is_blind } } },
     { "spared", { { make_spared, is_spared } } },
     { "memory", { { make_interleaved, is_interleaved }, { make_local, is_local } } },
     { "memory-thread", { { nothing, is_without }, { set_far, nothing } } },
