@@ -66,7 +66,7 @@ know_pid() {
 
 # take_and_kill: an image of what runs in the window; then it is killed.
 take_and_kill() {
-    take term.0
+    take "$PID"
     kill -KILL "$PID"
     until_true 20 is_gone "$PID"
 }
@@ -306,7 +306,7 @@ tells_of_stop() {
     guest_is_ready
     tm kill-server
     until_true 20 is_hung_up
-    take term.0
+    take "$PID"
     kill -KILL "$PID"
     until_true 20 no_processes
     restart sleeper "$IMAGE"
