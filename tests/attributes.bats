@@ -65,6 +65,7 @@ needs_rights() {
     traits bound-main
 }
 
+# bats test_tags=root
 @test "what only root may set: real time, deadlines, secure bits and ambient capabilities" {
     needs_rights
     can real-time
@@ -73,6 +74,7 @@ needs_rights() {
     traits rights
 }
 
+# bats test_tags=root
 @test "what takes more rights than root has in some containers: spared from the OOM killer, flusher of I/O" {
     needs_rights
     can spared
@@ -198,6 +200,7 @@ is_stopped() {
     ends_well relative
 }
 
+# bats test_tags=root
 @test "threads of two users: refused by name" {
     needs_rights
     start_guest users "$GUESTS/traits" other-user 1
