@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: MIT
+# Unmodified programs of Debian that talk to themselves over TCP, golden against interrupted: see programs.bash. They pause for 10 ms in each
+# round, so that none is at its end before it can be looked for.
+
+load helpers
+load programs
+
+[ -n "${STASIS_TEST_LONG:-}" ] || ENOUGH=2400
+
+make_asyncio() {
+    WORK=("$PYTHON" "$APPS/echo.py" "$1")
+}
+
+# V8 takes a protection key where the CPU has them, which is refused (R-PROTECTION-KEY).
+make_node() {
+    WORK=(node "$APPS/echo.js" "$1")
+}
+
+has_protection_keys() {
+    grep -qw ospke /proc/cpuinfo
+}
+
+make_nio() {
+    WORK=(java -Xmx96m -cp "$T" Echo "$1")
+}
+
+@test "python3: a server of asyncio and its clients, in threads" {
+    work_for asyncio 220 make_asyncio
+    interrupted asyncio
+}
+
+@test "node: an HTTP server and its clients" {
+    needs node
+    work_for node 220 make_node
+    if has_protection_keys; then
+        run_it node
+        reach node 20
+        refused "$PID" 69
+        [[ $stderr == *R-PROTECTION-KEY* ]] || fail "it says: $stderr"
+        come_to_end node
+    else
+        interrupted node
+    fi
+}
+
+@test "java: a selector of NIO and its clients" {
+    needs java ecj
+    ecj -proc:none -11 -d "$T" "$APPS/Echo.java"
+    work_for nio 220 make_nio
+    interrupted nio
+}
