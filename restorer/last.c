@@ -159,11 +159,25 @@ static void place_vdso(const struct last_plan *plan)
     }
 }
 
+/* Protection keys are given from the lowest on. What each thread may do by them is in its registers. */
+static void take_keys(uint32_t keys)
+{
+    for (uint32_t key = 1; keys >> key; key++) {
+        long got = SYS_CALL(pkey_alloc, 0, 0, 0, 0, 0, 0);
+        if (got != (long)key)
+            die("protection key", got);
+    }
+    for (uint32_t key = 1; keys >> key; key++)
+        if (!(keys >> key & 1))
+            SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
+}
+
 /* 5. What belongs to the process as a whole. */
 static void set_process(struct last_plan *plan)
 {
     must(sys_prctl(PR_SET_MM, PR_SET_MM_MAP, (uint64_t)&plan->mm, sizeof plan->mm, 0), "PR_SET_MM_MAP");
     sys_close((int)plan->mm.exe_fd);
+    take_keys(plan->keys);
     if (plan->lock_future)
         must(SYS_CALL(mlockall, plan->lock_future, 0, 0, 0, 0, 0), "lock memory to come");
     if (plan->thp_disabled) /* from 6.18 on there are flags beside the 1 */

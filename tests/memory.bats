@@ -138,7 +138,12 @@ refused_as() {
     refused_as R-USERFAULTFD watched
 }
 
-@test "protection keys are refused by name" {
+@test "protection keys that protect nothing come back, three generations" {
+    grep -qw ospke /proc/cpuinfo || skip "needs: a CPU with protection keys"
+    generations keys "$GUESTS/wide" keys 1
+}
+
+@test "protection keys of memory are refused by name" {
     grep -qw ospke /proc/cpuinfo || skip "needs: a CPU with protection keys"
     refused_as R-PROTECTION-KEY key
 }

@@ -309,7 +309,7 @@ struct agent_page {
     uint64_t widest_cpus[AGENT_MASK_WORDS]; /* the twin's answer: all that its cpuset has; 0: no twin */
     uint32_t ipc_count;         /* of `ipc`; AGENT_MAX_IPC + 1: more than fit */
     uint32_t undo_count;
-    uint32_t first_key;         /* the lowest protection key that is free (pkeys(7)); 0: the CPU has none, or none is free */
+    uint32_t keys;              /* bit N: protection key N (pkeys(7)) is in use, or the CPU has none */
     struct agent_action actions[AGENT_SIGNALS]; /* of signal index + 1 */
 
     struct agent_terminal terminal;             /* answer to ORDER_TERMINAL */

@@ -292,21 +292,21 @@ static int find_wiped(struct saving *saving)
     return -EAGAIN;
 }
 
-/* A key that is allocated but protects nothing yet. The kernel's own, `taken`, is the first unless there are others. */
-static int refuse_keys(struct saving *saving, int taken)
+/* Keys that are allocated but protect nothing. The kernel takes one itself, `taken`, when it needs it: which, that cannot be chosen
+ * when there are others. */
+static int add_keys(struct saving *saving, uint32_t taken, struct memory_record *record)
 {
     int own = pkey_alloc(0, 0);
 
     if (own < 0)
         return 0; /* this CPU has none */
     pkey_free(own);
-    return saving->page->first_key == (taken ? 2 : 1)
-               ? 0
-               : refuse(saving, "R-PROTECTION-KEY", "a protection key is allocated");
+    record->keys = taken ? saving->page->keys & ~(1U << taken) : saving->page->keys;
+    return taken && record->keys ? refuse(saving, "R-PROTECTION-KEY", "protection keys beside memory that may only be executed") : 0;
 }
 
 /* What only smaps tells of. */
-static int refuse_flags(struct saving *saving)
+static int refuse_flags(struct saving *saving, struct memory_record *record)
 {
     uint32_t taken = 0;
 
@@ -322,7 +322,7 @@ static int refuse_flags(struct saving *saving)
                           mapping->key);
         taken |= mapping->key;
     }
-    return refuse_keys(saving, taken != 0);
+    return add_keys(saving, taken, record);
 }
 
 static int add_guards(struct saving *saving, struct memory_record *record, struct buffer *out)
@@ -364,7 +364,7 @@ static int collect(struct saving *saving, struct parts *parts)
     parts->record.merges = page->merges;
     parts->record.barriers = page->barriers;
     if (!error)
-        error = refuse_flags(saving);
+        error = refuse_flags(saving, &parts->record);
     if (!error)
         error = add_vdso(saving, &parts->record, &parts->vdso);
     for (size_t i = 0; !error && i < saving->mappings.count; i++) {

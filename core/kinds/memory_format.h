@@ -28,10 +28,12 @@ struct memory_record {
     uint32_t no_exec_gain;  /* PR_GET_MDWE */
     uint32_t merges;        /* PR_GET_MEMORY_MERGE */
     uint32_t barriers;      /* commands of membarrier(2) by which the process has registered */
+    uint32_t keys;          /* bit N: protection key N is allocated, and protects nothing */
+    uint32_t reserved;
     /* then: vdso_length bytes of the vdso; file_count times file_identity and path; mapping_count mapping_records;
      * guard_count guard_records; for each mapping with MAPPING_NAMED its name as a text */
 };
-static_assert(sizeof(struct memory_record) == 48, "memory record");
+static_assert(sizeof(struct memory_record) == 56, "memory record");
 
 struct mapping_record {
     uint64_t start, end;

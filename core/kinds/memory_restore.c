@@ -252,6 +252,15 @@ static void check_locked(struct restoring *restoring, const struct parsed *parse
 }
 
 /* Calls of newer kernels that the image needs. */
+static int has_keys(void)
+{
+    int key = pkey_alloc(0, 0);
+
+    if (key >= 0)
+        pkey_free(key);
+    return key >= 0;
+}
+
 static void check_calls(struct restoring *restoring, const struct parsed *parsed)
 {
     const struct memory_record *record = &parsed->record;
@@ -267,6 +276,8 @@ static void check_calls(struct restoring *restoring, const struct parsed *parsed
         lacking = "sealed memory (mseal, Linux 6.10)";
     if (record->no_exec_gain && prctl(66 /* PR_GET_MDWE */, 0, 0, 0, 0) < 0)
         lacking = "memory that never becomes executable (PR_SET_MDWE, Linux 6.3)";
+    if (record->keys && !has_keys())
+        missing(restoring, "R-PROTECTION-KEY: the program has protection keys, which this CPU or kernel lacks");
     if (lacking)
         missing(restoring, "R-OLD-KERNEL: the program uses %s, which this kernel lacks; restart under a newer one", lacking);
     munmap(page, PAGE_BYTES);
@@ -481,6 +492,7 @@ int memory_last(struct restoring *restoring, struct reader *reader)
     plan->no_exec_gain = record.no_exec_gain;
     plan->merges = record.merges;
     plan->barriers = record.barriers;
+    plan->keys = record.keys & 0xfffe;
     return plan_vdso(plan, staging);
 }
 

@@ -106,13 +106,26 @@ static uint32_t barriers(void)
     return commands;
 }
 
+/* Those that are not to be had; all of them on a CPU without keys. */
+static uint32_t keys_in_use(void)
+{
+    enum { KEYS = 16 };
+    uint32_t free = 1; /* key 0 is that of all memory */
+    long key;
+
+    while ((key = SYS_CALL(pkey_alloc, 0, 0, 0, 0, 0, 0)) > 0 && key < KEYS)
+        free |= 1U << key;
+    for (key = 1; key < KEYS; key++)
+        if (free >> key & 1)
+            SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
+    return ~free & ((1U << KEYS) - 1);
+}
+
 static void describe_memory(struct agent_page *page)
 {
-    long key = SYS_CALL(pkey_alloc, 0, 0, 0, 0, 0, 0), value;
+    long value;
 
-    page->first_key = key > 0 ? (uint32_t)key : 0;
-    if (key > 0)
-        SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
+    page->keys = keys_in_use();
     page->lock_future = lock_future();
     value = sys_prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
     page->thp_disabled = value > 0 ? (uint32_t)value : 0;

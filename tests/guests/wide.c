@@ -241,8 +241,34 @@ static void key_make(void)
 {
     special = map(GUEST_PAGE, PROT_READ | PROT_WRITE, 0);
     *special = 1;
-    if (pkey_alloc(0, 0) < 0)
+    int key = pkey_alloc(0, 0);
+    if (key < 0 || pkey_mprotect(special, GUEST_PAGE, PROT_READ | PROT_WRITE, key))
         none();
+}
+
+/* Keys with a gap among them; what this thread may do by each stays in its registers. */
+static int keys[4];
+
+static void keys_make(void)
+{
+    for (int i = 0; i < 4; i++)
+        if ((keys[i] = pkey_alloc(0, i == 3 ? PKEY_DISABLE_WRITE : i == 1 ? PKEY_DISABLE_ACCESS : 0)) < 0)
+            none();
+    if (keys[0] > 0)
+        pkey_free(keys[2]);
+}
+
+static void keys_check(uint64_t tick)
+{
+    int again = pkey_alloc(0, 0);
+
+    (void)tick;
+    if (keys[0] < 0 || keys[3] < 0)
+        return;
+    if (again != keys[2] || pkey_free(again))
+        bad("key %d is free, should be %d", again, keys[2]);
+    if (pkey_get(keys[0]) || pkey_get(keys[1]) != PKEY_DISABLE_ACCESS || pkey_get(keys[3]) != PKEY_DISABLE_WRITE)
+        bad("rights by keys: %d %d %d", pkey_get(keys[0]), pkey_get(keys[1]), pkey_get(keys[3]));
 }
 
 static void special_check(uint64_t tick)
@@ -266,7 +292,7 @@ static const struct {
     { "limit", limit_make, limit_check, nothing },    { "locked", locked_make, locked_check, nothing },
     { "clock", clock_make, clock_check, clock_end },  { "unseen", unseen_make, special_check, nothing },
     { "pool", pool_make, special_check, nothing },    { "watched", watched_make, special_check, nothing },
-    { "key", key_make, special_check, nothing },
+    { "key", key_make, special_check, nothing },      { "keys", keys_make, keys_check, nothing },
 };
 
 int main(int argc, char **argv)
