@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -91,9 +92,9 @@ static int forced(enum bubble_step step)
     return refusals[step].word && text_list_holds(getenv(ENV_TEST_FAIL), refusals[step].word);
 }
 
-pid_t bubble_clone(uint64_t flags, pid_t pid, int *ret_handle)
+pid_t bubble_clone(uint64_t flags, pid_t pid, int exit_signal, int *ret_handle)
 {
-    struct clone_args args = {.flags = flags, .exit_signal = SIGCHLD};
+    struct clone_args args = {.flags = flags, .exit_signal = (uint64_t)exit_signal};
     void *tid = NULL;
 
     /* As glibc's fork does, whose word for the own TID this is. */
@@ -123,7 +124,7 @@ static pid_t enter(enum bubble_step *ret_step)
     if (forced(STEP_SPACES))
         return -ENOSYS;
     uint64_t user = maker.user_namespace ? CLONE_NEWUSER : 0;
-    pid_t keeper = bubble_clone(user | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC, 0, NULL);
+    pid_t keeper = bubble_clone(user | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWIPC, 0, SIGCHLD, NULL);
     if (keeper == -ENOSYS)
         *ret_step = STEP_TASK;
     return keeper;
@@ -285,7 +286,7 @@ enum bubble_step bubble_furnish(const struct bubble_plan *plan, int errors[STEP_
 
 pid_t bubble_clone_task(const struct bubble_plan *plan, int *ret_handle)
 {
-    return forced(STEP_TASK) ? -ENOSYS : bubble_clone(0, plan->pid, ret_handle);
+    return forced(STEP_TASK) ? -ENOSYS : bubble_clone(0, plan->pid, SIGCHLD, ret_handle);
 }
 
 static void sentence(enum bubble_step step, int error, char *text, size_t size)
@@ -398,6 +399,31 @@ void bubble_default(int signal)
 {
     static const uint64_t nothing[4]; /* the kernel's struct sigaction: SIG_DFL, no flags, empty mask */
     syscall(SYS_rt_sigaction, signal, nothing, NULL, sizeof(uint64_t));
+}
+
+void bubble_forget(int signal)
+{
+    static const uint64_t ignore[4] = {(uint64_t)1 /* SIG_IGN */};
+    syscall(SYS_rt_sigaction, signal, ignore, NULL, sizeof(uint64_t));
+    bubble_default(signal);
+}
+
+/* A core_pattern with a pipe ignores all limits but 1 (kernel/coredump.c); one who may not have that must not be dumpable. */
+_Noreturn void bubble_mirror(int status)
+{
+    if (WIFEXITED(status))
+        _exit(WEXITSTATUS(status));
+    int signal = WTERMSIG(status);
+    const uint64_t dumping = SIGNAL_BIT(SIGQUIT) | SIGNAL_BIT(SIGILL) | SIGNAL_BIT(SIGTRAP) | SIGNAL_BIT(SIGABRT) | SIGNAL_BIT(SIGBUS) |
+                             SIGNAL_BIT(SIGFPE) | SIGNAL_BIT(SIGSEGV) | SIGNAL_BIT(SIGXCPU) | SIGNAL_BIT(SIGXFSZ) | SIGNAL_BIT(SIGSYS);
+    if (setrlimit(RLIMIT_CORE, &(struct rlimit){1, 1}) && dumping & SIGNAL_BIT(signal)) {
+        setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+        prctl(PR_SET_DUMPABLE, 0);
+    }
+    bubble_default(signal);
+    kill(getpid(), signal);
+    bubble_mask(ALL_SIGNALS & ~SIGNAL_BIT(signal));
+    _exit(128 + signal);
 }
 
 /* ret_link[0] is the porter's end. */

@@ -38,7 +38,7 @@ struct report {
 
 /* bubble.c */
 /* clone3 like fork, with glibc's idea of the own TID kept true; pid 0: any. The child's PID, 0 in it, or -errno. */
-pid_t bubble_clone(uint64_t flags, pid_t pid, int *ret_handle);
+pid_t bubble_clone(uint64_t flags, pid_t pid, int exit_signal, int *ret_handle);
 /* Everything from STEP_MAPS to STEP_TIME, in the keeper. Fills errors[] (0 or -errno), stops at the first unless `all`;
  * returns the first step that failed, or STEP_COUNT. */
 enum bubble_step bubble_furnish(const struct bubble_plan *plan, int errors[STEP_COUNT], int all);
@@ -51,6 +51,9 @@ int bubble_lift(int descriptor, int lowest);
 /* Sets the whole signal mask, 32 and 33 too (glibc's sigprocmask leaves them open); returns the one before. */
 uint64_t bubble_mask(uint64_t mask);
 void bubble_default(int signal);
+void bubble_forget(int signal); /* the same; and what waits of it is gone */
+/* Ends as a status of wait(2) says, but leaves no core: that would be one of the wrong program. */
+_Noreturn void bubble_mirror(int status);
 
 /* keeper.c */
 _Noreturn void keeper_run(const struct bubble_plan *plan, int link, int task_link);

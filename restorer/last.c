@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 
 #include "../core/floor/arch/x86_64/context.h"
 #include "../core/floor/syscalls.h"
@@ -25,7 +26,11 @@
 
 #define ADDRESS_END UINT64_C(0x7ffffffff000)
 
+enum { LAST_PATIENCE_SECONDS = 60 };
+
 __attribute__((noreturn, section(".text.entry"), used)) void last_stage(struct last_plan *plan);
+
+static struct last_together *together; /* with the others; NULL: not yet */
 
 static __attribute__((noreturn)) void die(const char *what, long error)
 {
@@ -36,6 +41,10 @@ static __attribute__((noreturn)) void die(const char *what, long error)
     at = text_add_number(line, sizeof line, at, (uint64_t)-error);
     at = text_add(line, sizeof line, at, "\n");
     sys_write(2, line, at);
+    if (together) {
+        __atomic_store_n(&together->failed, EXIT_INTERNAL, __ATOMIC_SEQ_CST);
+        sys_futex(&together->standing, FUTEX_WAKE, INT_MAX, NULL);
+    }
     sys_exit_group(EXIT_INTERNAL);
 }
 
@@ -354,7 +363,23 @@ static void set_owners(const struct last_plan *plan)
     }
 }
 
-/* 8. A barrier: nobody runs the program's code while another thread of it is missing. */
+/* All processes: one that is killed on its way here would be waited for in vain. */
+static void await_processes(struct last_together *all)
+{
+    struct timespec patience = { .tv_sec = LAST_PATIENCE_SECONDS };
+    uint32_t standing;
+
+    while ((standing = __atomic_load_n(&all->standing, __ATOMIC_SEQ_CST)) < all->processes) {
+        if (__atomic_load_n(&all->failed, __ATOMIC_SEQ_CST))
+            sys_exit_group((int)all->failed);
+        if (sys_futex(&all->standing, FUTEX_WAIT, standing, &patience) == -ETIMEDOUT &&
+            __atomic_load_n(&all->standing, __ATOMIC_SEQ_CST) == standing)
+            die("another process does not come", -ETIMEDOUT);
+    }
+}
+
+/* 8. A barrier: nobody runs the program's code while another thread of it is missing, or another process: a TID that one of them
+ * still has to get could be given to a new one. */
 static __attribute__((noreturn)) void go(struct last_plan *plan, const struct last_thread *last)
 {
     uint32_t ready = __atomic_add_fetch(&plan->ready, 1, __ATOMIC_SEQ_CST);
@@ -364,8 +389,12 @@ static __attribute__((noreturn)) void go(struct last_plan *plan, const struct la
         sys_futex(&plan->ready, FUTEX_WAIT_PRIVATE, ready, NULL);
         ready = __atomic_load_n(&plan->ready, __ATOMIC_SEQ_CST);
     }
-    if (last == &plan->threads[0])
+    if (last == &plan->threads[0]) {
         set_owners(plan);
+        __atomic_add_fetch(&plan->together->standing, 1, __ATOMIC_SEQ_CST);
+        sys_futex(&plan->together->standing, FUTEX_WAKE, INT_MAX, NULL);
+    }
+    await_processes(plan->together);
     drop_capabilities(plan, last);
     context_jump((const struct context *)last->thread.context);
 }
@@ -381,6 +410,7 @@ void last_stage(struct last_plan *plan)
     const struct last_thread *first = &plan->threads[0];
     const uint64_t all = ~UINT64_C(0);
 
+    together = plan->together;
     sys_rt_sigprocmask(SIG_BLOCK, &all, NULL); /* libc leaves those out that it has for itself */
     park_vdso(plan);
     unmap_rest(plan);

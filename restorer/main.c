@@ -19,7 +19,9 @@
 #include "../core/image/commit.h"
 #include "../core/kinds/kind.h"
 #include "bubble.h"
+#include "descriptors.h"
 #include "plan.h"
+#include "tree.h"
 
 /* What `stasis restart` has to say that is no error. Said at once, it would be cut off with the rest when stderr is the
  * file that the program writes its own stderr to. So it is said when that has its size; NULL: nothing, or no longer. */
@@ -85,17 +87,32 @@ static int say_error(struct restoring *restoring, const char *what, int error)
     return error == -EBADMSG ? EXIT_DAMAGED : EXIT_SYSTEM;
 }
 
+/* A record of a descriptor that processes share needs its kind only once. */
+static int run_kind(struct restoring *restoring, const struct kind *kind, enum step step, struct reader record)
+{
+    const struct reader start = record;
+    int done = 0;
+
+    if (kind->claim && step == STEP_OPEN)
+        done = descriptors_open(restoring, start);
+    else if (kind->claim && step == STEP_WIRE)
+        done = descriptors_wire(restoring, start);
+    if (done)
+        return done < 0 ? done : 0;
+    done = step_of(kind, step)(restoring, &record);
+    return !done && kind->claim && step == STEP_WIRE ? descriptors_send(restoring, start) : done;
+}
+
 /* Walks the table, and for each kind its records. */
 static int walk(struct restoring *restoring, enum step step)
 {
     for (size_t i = 0; kinds[i]; i++) {
-        kind_step run = step_of(kinds[i], step);
         struct record_header header;
         struct reader record;
-        for (size_t at = 0; run && image_next_record(restoring->image, &at, &header, &record);) {
+        for (size_t at = 0; step_of(kinds[i], step) && image_next_record(restoring->image, &at, &header, &record);) {
             if (header.tag != kinds[i]->tag || (step != STEP_MAKE && header.process != restoring->index))
                 continue;
-            int error = run(restoring, &record);
+            int error = run_kind(restoring, kinds[i], step, record);
             if (error)
                 return say_error(restoring, kinds[i]->name, error);
         }
@@ -108,100 +125,69 @@ static void say_missing(void *context, const char *sentence)
     missing(context, "%s", sentence);
 }
 
-enum { OWN_ROOM = 64, MOST_NUMBERS = 1 << 20 /* /proc/sys/fs/nr_open */ };
-
-/* The numbers that the image uses: descriptor records are known by starting alike. */
-static int find_numbers(struct restoring *restoring, uint8_t *used)
+static int make(struct restoring *task)
 {
-    struct record_header header;
-    struct reader record;
-    int last = 2;
+    const char *name = NULL;
+    int error = descriptors_clear(task), status;
 
-    for (size_t at = 0; image_next_record(restoring->image, &at, &header, &record);) {
-        const struct kind *kind = kind_of_tag(header.tag);
-        struct descriptor_record descriptor;
-        if (!kind || !kind->claim || reader_take(&record, &descriptor, sizeof descriptor) || descriptor.number < 0 ||
-            descriptor.number >= MOST_NUMBERS)
-            continue;
-        used[descriptor.number] = 1;
-        if (descriptor.number > last)
-            last = descriptor.number;
-    }
-    return last;
+    if (error)
+        return say_error(task, NULL, error);
+    if ((status = walk(task, STEP_MAKE)))
+        return status;
+    error = descriptors_hold(task, &name);
+    return error ? say_error(task, name, error) : 0;
 }
 
-/* Where our own descriptors go: above the image's; or, where the limit leaves no room there, into the widest gap between them. */
-static void find_room(struct restoring *restoring)
+/* Descriptors and memory. Nothing outside is touched. */
+static int open_all(struct tree *tree, struct restoring *own)
 {
-    uint8_t *used = calloc(MOST_NUMBERS, 1);
-    struct rlimit limit = { .rlim_max = MOST_NUMBERS };
-    int widest = 0;
+    int status = walk(own, STEP_OPEN), error;
 
-    restoring->own_end = INT_MAX;
-    restoring->highest = restoring->last_number = used ? find_numbers(restoring, used) : MOST_NUMBERS;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    if (used && (rlim_t)restoring->last_number + OWN_ROOM >= limit.rlim_max)
-        for (int number = 3, start = 3; number <= restoring->last_number; number++) {
-            if (!used[number])
-                continue;
-            if (number - start > widest && number - start > OWN_ROOM) {
-                widest = number - start;
-                restoring->highest = start - 1;
-                restoring->own_end = number;
-            }
-            start = number + 1;
-        }
-    free(used);
+    if (status)
+        return status;
+    if ((error = memory_load(own)) || (error = plan_make(own, tree->together)))
+        return say_error(own, NULL, error);
+    return 0;
 }
 
-/* Descriptors of our own out of the way of the image's; the program's numbers are then all free. */
-static int clear_descriptors(struct restoring *restoring)
+static int wire(struct tree *tree, struct restoring *own)
 {
-    struct rlimit limit;
-    int *const own[] = { &restoring->image->descriptor, bubble_descriptor() };
+    int status = tree_await_turn(tree, own);
 
-    if (!getrlimit(RLIMIT_NOFILE, &limit)) {
-        limit.rlim_cur = limit.rlim_max;
-        setrlimit(RLIMIT_NOFILE, &limit);
-    }
-    for (int i = 0; i < 3; i++)
-        restoring->streams[i] = fcntl(i, F_DUPFD_CLOEXEC, restoring->highest + 1);
-    for (size_t i = 0; i < sizeof own / sizeof *own; i++) {
-        if (*own[i] < 0 || (*own[i] > restoring->highest && *own[i] < restoring->own_end))
-            continue;
-        *own[i] = fcntl(*own[i], F_DUPFD_CLOEXEC, restoring->highest + 1);
-        if (*own[i] < 0)
-            return -errno;
-    }
-    if (restoring->own_end < INT_MAX)
-        close_range((unsigned)restoring->own_end, ~0U, 0);
-    return close_range(0, (unsigned)restoring->highest, 0) ? -errno : 0;
+    if (!status && !(status = walk(own, STEP_WIRE)))
+        tree_end_turn(tree);
+    return status;
+}
+
+static int meet(struct tree *tree, struct restoring *own, enum stage stage, int status)
+{
+    if (status)
+        tree_fail(tree, own, status);
+    if ((status = tree_meet(tree, own, stage)))
+        tree_fail(tree, own, status);
+    return 0;
 }
 
 /* Runs in the bubble as the process to be. Until `wire`, nothing outside is touched. */
 static int become(void *context)
 {
-    struct restoring *restoring = context;
-    int error = clear_descriptors(restoring), status;
+    struct tree *tree = context;
+    struct restoring *own = &tree->processes[0];
+    int status = make(own);
 
-    if (error)
-        return say_error(restoring, NULL, error);
-    if ((status = walk(restoring, STEP_MAKE)))
+    if (!status)
+        status = tree_grow(tree, &own);
+    if (status)
         return status;
-    if ((error = terminals_take_control(restoring)))
-        return say_error(restoring, "controlling terminal", error);
-    if ((status = walk(restoring, STEP_OPEN)))
-        return status;
-    if ((error = memory_load(restoring)))
-        return say_error(restoring, NULL, error);
-    if ((error = plan_make(restoring)))
-        return say_error(restoring, NULL, error);
-    if ((status = walk(restoring, STEP_WIRE)) || (status = walk(restoring, STEP_LAST)))
-        return status;
-    say_notice_in_file(restoring);
-    say_notice(restoring);
-    bubble_started();
-    return plan_jump(restoring);
+    meet(tree, own, STAGE_OPEN, open_all(tree, own));
+    meet(tree, own, STAGE_WIRED, wire(tree, own));
+    meet(tree, own, STAGE_READY, walk(own, STEP_LAST));
+    if (own->index == 0) {
+        say_notice_in_file(own);
+        say_notice(own);
+        bubble_started();
+    }
+    return plan_jump(own);
 }
 
 /* What must be added to the host's clock for the program's to go on. */
@@ -220,32 +206,54 @@ static void clock_offset(clockid_t clock, const char *name, const int64_t then[2
         ret_offset[0]++, ret_offset[1] -= 1000000000;
 }
 
-static int check(struct restoring *restoring, struct bubble_plan *bubble)
+/* Each process in turn. What is found of the whole (what is missing, what they share) is handed on from one to the next, and is
+ * the task's in the end. */
+static int check_processes(struct tree *tree, const struct restoring *blank)
 {
-    int status = walk(restoring, STEP_CHECK);
+    struct restoring found = *blank;
+    int status = 0;
+
+    for (uint32_t i = 0; i < tree->count && !status; i++) {
+        found.index = i;
+        found.ended = NULL;
+        found.ended_count = 0;
+        status = walk(&found, STEP_CHECK);
+        tree->processes[i] = found;
+    }
+    tree_take_place(&found, &tree->processes[0]);
+    tree->processes[0] = found;
+    return status;
+}
+
+static int check(struct tree *tree, const struct restoring *blank, struct bubble_plan *bubble)
+{
+    struct restoring *task = tree->processes;
+    int status = check_processes(tree, blank), error;
 
     if (status)
         return status;
-    bubble->pid = restoring->pid;
-    bubble->own_session = restoring->session == restoring->pid;
-    bubble->has_terminal = restoring->has_terminal;
-    bubble->has_terminal_pairs = restoring->has_terminal_pairs;
-    bubble->own_group = restoring->group == restoring->pid && !bubble->own_session;
-    bubble_check(bubble, say_missing, restoring);
-    if (!restoring->missing.length)
+    if ((error = tree_plan(tree)))
+        return say_error(task, "processes", error);
+    bubble->pid = task->pid;
+    bubble->own_session = task->session == task->pid;
+    bubble->has_terminal = task->has_terminal;
+    bubble->has_terminal_pairs = task->has_terminal_pairs;
+    bubble->own_group = task->group == task->pid && !bubble->own_session;
+    bubble_check(bubble, say_missing, task);
+    if (!task->missing.length)
         return 0;
-    say_notice(restoring);
-    fprintf(stderr, "stasis: cannot restart; nothing was changed:\n%.*s", (int)restoring->missing.length,
-            (const char *)restoring->missing.bytes);
+    say_notice(task);
+    fprintf(stderr, "stasis: cannot restart; nothing was changed:\n%.*s", (int)task->missing.length, (const char *)task->missing.bytes);
     return EXIT_REFUSED;
 }
 
 static int restart(const char *path, int only_check, struct restoring *restoring)
 {
     static struct image image;
+    static struct tree tree;
     static char registry[64], run_directory[128];
     struct bubble_plan bubble = { .registry = registry, .run_directory = run_directory, .task = become,
-                                  .context = restoring };
+                                  .context = &tree };
     char uuid[UUID_TEXT];
     int error = image_open(&image, path), status;
 
@@ -255,8 +263,12 @@ static int restart(const char *path, int only_check, struct restoring *restoring
     }
     restoring->image = &image;
     restoring->test_fail = getenv(ENV_TEST_FAIL);
-    find_room(restoring);
-    status = check(restoring, &bubble);
+    descriptors_find_room(restoring);
+    tree.count = image.header.process_count;
+    tree.processes = tree.count && tree.count <= image.header.index_length ? calloc(tree.count, sizeof *tree.processes) : NULL;
+    if (!tree.processes)
+        return say_error(restoring, NULL, -EBADMSG);
+    status = check(&tree, restoring, &bubble);
     if (status || only_check) {
         say_notice(restoring);
         return status;
@@ -264,8 +276,8 @@ static int restart(const char *path, int only_check, struct restoring *restoring
     text_from_uuid(image.header.run, uuid);
     snprintf(registry, sizeof registry, REGISTRY_ROOT "%u", geteuid());
     snprintf(run_directory, sizeof run_directory, "%s/%s", registry, uuid);
-    clock_offset(CLOCK_MONOTONIC, "monotonic", restoring->monotonic, bubble.monotonic_offset);
-    clock_offset(CLOCK_BOOTTIME, "boottime", restoring->boottime, bubble.boottime_offset);
+    clock_offset(CLOCK_MONOTONIC, "monotonic", tree.processes[0].monotonic, bubble.monotonic_offset);
+    clock_offset(CLOCK_BOOTTIME, "boottime", tree.processes[0].boottime, bubble.boottime_offset);
     return bubble_run(&bubble);
 }
 

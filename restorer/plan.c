@@ -25,8 +25,9 @@ static uint32_t count(const struct restoring *restoring, uint16_t tag, uint32_t 
     return image_find_record(restoring->image, tag, restoring->index, &record) ? 0 : count_of(&record);
 }
 
-/* Parts of the arena, from its start: code, plan, operations, threads, timers, waiting signals, memory policies, owners, stacks, room for the vdso. */
-int plan_make(struct restoring *restoring)
+/* Parts of the arena, from its start: code, plan, operations, threads, timers, waiting signals, memory policies, owners, stacks, room for the vdso,
+ * what all processes share. */
+int plan_make(struct restoring *restoring, struct last_together *together)
 {
     uint32_t threads = count(restoring, TAG_THREADS, threads_count), operations = memory_operation_count(restoring);
     uint64_t code = round_up(sizeof last_blob), plan = round_up(sizeof(struct last_plan));
@@ -40,7 +41,8 @@ int plan_make(struct restoring *restoring)
     uint32_t owners = count(restoring, TAG_OWNERS, owners_count);
     uint64_t owner_bytes = round_up(owners * sizeof(struct last_owner));
     uint64_t stack_bytes = FIRST_STACK + (uint64_t)threads * LAST_STACK_BYTES;
-    uint64_t length = code + plan + operation_bytes + thread_bytes + timer_bytes + waiting_bytes + policy_bytes + owner_bytes + stack_bytes + VDSO_ROOM;
+    uint64_t length = code + plan + operation_bytes + thread_bytes + timer_bytes + waiting_bytes + policy_bytes + owner_bytes + stack_bytes + VDSO_ROOM +
+                      PAGE_BYTES;
     uint64_t start = memory_hole(restoring, length), at = start;
     struct last_plan *made;
 
@@ -66,8 +68,10 @@ int plan_make(struct restoring *restoring)
     made->owner_count = owners;
     made->stacks = at += owner_bytes;
     made->vdso_parking = at + stack_bytes;
+    made->together = (struct last_together *)(at + stack_bytes + VDSO_ROOM);
     restoring->plan = made;
-    return 0;
+    /* old size 0: a second mapping of shared memory, mremap(2) */
+    return mremap(together, 0, PAGE_BYTES, MREMAP_MAYMOVE | MREMAP_FIXED, made->together) == MAP_FAILED ? -errno : 0;
 }
 
 int plan_jump(struct restoring *restoring)

@@ -5,8 +5,8 @@
 
 #include "../core/kinds/kind.h"
 
-/* Makes the arena with an empty plan in it, at restoring->plan. -errno. */
-int plan_make(struct restoring *restoring);
+/* Makes the arena with an empty plan in it, at restoring->plan; `together` is seen in it. -errno. */
+int plan_make(struct restoring *restoring, struct last_together *together);
 /* Closes what is ours and goes. Returns only on failure: an exit status. */
 int plan_jump(struct restoring *restoring);
 

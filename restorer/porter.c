@@ -486,21 +486,6 @@ static void part(struct porter *p)
         ;
 }
 
-/* Ends as the task did, but leaves no core: that would be one of the wrong program. A core_pattern with a pipe ignores
- * the limit, but not the dumpable flag (core(5)). */
-_Noreturn static void mirror(int status)
-{
-    if (WIFEXITED(status))
-        _exit(WEXITSTATUS(status));
-    int signal = WTERMSIG(status);
-    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
-    prctl(PR_SET_DUMPABLE, 0);
-    bubble_default(signal);
-    kill(getpid(), signal);
-    bubble_mask(ALL_SIGNALS & ~SIGNAL_BIT(signal));
-    _exit(128 + signal);
-}
-
 /* Takes down a bubble that failed before the task ran. */
 static int give_up(struct porter *p)
 {
@@ -552,5 +537,5 @@ int porter_run(const struct bubble_plan *plan, pid_t keeper, int link, int task_
         return give_up(&p);
     if (p.state == LOST && !WIFSIGNALED(p.status))
         _exit(EXIT_INTERNAL);
-    mirror(p.status);
+    bubble_mirror(p.status);
 }

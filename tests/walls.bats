@@ -301,18 +301,6 @@ has_used_more() {
     says_ok block
 }
 
-# bats test_tags=set
-@test "wall 2: a program with a child is refused by name, whether the child was forked or spawned" {
-    local mode
-    for mode in living spawned; do
-        start_guest "$mode" "$GUESTS/child" "$mode" 3
-        refused "$PID" 69
-        ends_well "$mode"
-        says_ok "$mode"
-        [ -z "$(ls -A "$IMAGES")" ]
-    done
-}
-
 @test "wall 2: a forked orphan is found by PID and by name, makes its page when asked, and comes back" {
     local child target
     for target in pid orphan.0; do

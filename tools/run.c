@@ -14,7 +14,7 @@
 #include "../core/image/commit.h"
 #include "commands.h"
 #include "locate.h"
-#include "preloadable.h"
+#include "../core/registry/preloadable.h"
 
 enum { RUN_INTERVAL, RUN_DIRECTORY, RUN_JOB, RUN_KEEP, RUN_SAVE_FILES };
 

@@ -25,7 +25,7 @@
 #define SAVER_NAME         "stasis-saver"
 #define RESTORER_NAME      "stasis-restorer"
 #define SHIM_NAME          "libstasis.so"
-#define TWIN_NAME          "stasis-twin"
+#define TWIN_NAME          "stasis-twin"   /* comm of the frozen copies */
 
 /* Registry of running processes: REGISTRY_ROOT<uid>/<run uuid>/<random>, in tmpfs. */
 #define REGISTRY_ROOT      "/dev/shm/stasis-"

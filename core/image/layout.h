@@ -97,6 +97,8 @@ enum record_tag {
     TAG_OWNERS = 54,
     TAG_SCHEDULING = 55,
     TAG_TRAITS = 56,
+    TAG_SHARING = 60,
+    TAG_ENDED_CHILDREN = 61,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */
 };
 

@@ -40,6 +40,7 @@ struct descriptor {
     int flags;            /* open(2)'s, from fdinfo; O_CLOEXEC among them */
     int64_t position;
     int same_as;          /* the lowest number with the same open file description, its own if none */
+    const struct descriptor *shares; /* the first process's that has the same description; NULL: this one is the first */
     struct stat status;
     char *target;         /* readlink of /proc/PID/fd/N */
     int master_of;        /* N of /dev/pts/N, of which it is the master; -1: it is none */
@@ -126,10 +127,14 @@ struct restoring {
     int network;          /* tcp_network.c's own */
     int network_is_checked; /* tcp.c's own */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */
-    int pid, session, group;
     int has_terminal_pairs; /* 1: a /dev/pts of its own is needed */
     struct terminal_pair *terminals; /* terminals.c's own */
+    int pid, parent, session, group, exit_signal;
     int has_terminal;     /* 1: a controlling one */
+    struct ended_child *ended; /* its children that nobody has waited for */
+    size_t ended_count;
+    struct shared_description *sharing; /* of the whole step, with this process's own view of it: sharing.c */
+    size_t sharing_count;
     int timer_ids_by_request; /* timers.c's own */
     char *directory;      /* working directory to be */
     const char *test_fail;
@@ -180,6 +185,12 @@ char *proc_read(int pid, const char *name, size_t *ret_length);
 char *read_all(int fd, size_t *ret_length);
 /* readlink, malloc'ed, or NULL. */
 char *proc_link(int pid, const char *name);
+/* Numbers of /proc/PID/stat, each at its number in proc(5); the state is its letter. 0 or -ESRCH. */
+enum { STAT_STATE = 3, STAT_PARENT, STAT_GROUP, STAT_SESSION, STAT_TERMINAL, STAT_START = 22, STAT_EXIT_SIGNAL = 38, STAT_STATUS = 52, STAT_FIELDS };
+int proc_stat(int pid, uint64_t fields[STAT_FIELDS]);
+int proc_has_ended(int pid); /* also of one that nobody has waited for */
+/* The children of all its threads, those that have ended, too. */
+void proc_children(int pid, void (*each)(void *context, int child), void *context);
 /* The text behind "Key:\t" in a status file, or NULL; valid as long as status. */
 const char *status_field(const char *status, const char *key);
 
@@ -240,6 +251,27 @@ void sockets_forget(struct saving *saving);
 void unix_forget(struct saving *saving);
 /* unix_sockets.c: a unix socket whose other end is neither outside of the step nor gone? */
 int unix_stays_inside(const struct descriptor *descriptor);
+
+/* ended_children.c: a child that has ended and that nobody has waited for. */
+struct ended_child {
+    int32_t pid, group, session;
+    int32_t exit_signal;
+    int32_t status;       /* of wait(2) */
+    char name[20];        /* the kernel's, 16 bytes */
+};
+
+/* sharing.c: an open file description that several processes have. */
+struct shared_description {
+    uint32_t process;     /* this process's `number` is */
+    int32_t number;
+    uint32_t first;       /* that process's `first_number`, */
+    int32_t first_number;
+    int32_t held;         /* which the restorer holds here; -1: not yet, */
+    int32_t mail[2];      /* and it will come this way */
+};
+
+/* pipes.c: is it a pipe whose both ends are in the step? */
+int pipe_is_inside(const struct saving *saving, const struct descriptor *descriptor);
 
 /* proc_files.c: is a path in /proc or /sys, and of another process or thread than the program and its main one? */
 int path_is_virtual(const char *path);

@@ -81,6 +81,17 @@ struct last_mm_map {
     uint32_t auxv_size, exe_fd;
 };
 
+/* What the processes of a step share while they come back: in memory that all have, futexes. */
+enum { LAST_STAGES = 8 };
+struct last_together {
+    uint32_t processes;            /* that come back */
+    uint32_t all;                  /* and those that have ended with them */
+    uint32_t failed;               /* exit status; 0: none has */
+    uint32_t turn;                 /* index of the process whose turn it is */
+    uint32_t arrived[LAST_STAGES];
+    uint32_t standing;             /* processes that are complete: nobody runs before all are */
+};
+
 struct last_plan {
     uint64_t arena_start, arena_length;
     struct last_range staging;       /* unmapped at the end */
@@ -106,6 +117,7 @@ struct last_plan {
     uint64_t note_address;           /* of struct restart_note in the program */
     struct restart_note note;
     uint32_t ready;                  /* threads that stand: futex */
+    struct last_together *together;  /* in the arena */
 };
 
 enum { LAST_STACK_BYTES = 8192 };

@@ -73,11 +73,15 @@ static int other_end_is_gone(const struct saving *saving, const struct descripto
     return gone;
 }
 
+int pipe_is_inside(const struct saving *saving, const struct descriptor *descriptor)
+{
+    return is_pipe(descriptor) && step_find_file(saving, &descriptor->status, is_reading_end, descriptor) &&
+           step_find_file(saving, &descriptor->status, is_writing_end, descriptor);
+}
+
 static int pipes_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
-    return is_pipe(descriptor) &&
-           ((step_find_file(saving, &descriptor->status, is_reading_end, descriptor) && step_find_file(saving, &descriptor->status, is_writing_end, descriptor)) ||
-            other_end_is_gone(saving, descriptor));
+    return is_pipe(descriptor) && (pipe_is_inside(saving, descriptor) || other_end_is_gone(saving, descriptor));
 }
 
 /* Reads what tee() has copied into a pipe of our own. All bytes come at once, but for packets: those come one by one. */

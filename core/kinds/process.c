@@ -23,6 +23,8 @@ struct process_record {
     struct kept_file kept;  /* a program whose file was deleted or replaced: its bytes */
     uint32_t auxv_length;
     uint32_t has_terminal;  /* 1: a controlling one */
+    uint32_t exit_signal;   /* that its parent gets when it ends */
+    uint32_t reserved;
     /* then: the path of the executable as a text, auxv */
 };
 
@@ -55,22 +57,6 @@ static void read_features(uint32_t features[4])
         features[i] &= feature_mask[i];
 }
 
-/* Fields of /proc/PID/stat by their numbers in proc(5). */
-static int read_stat(int pid, uint64_t fields[53])
-{
-    char *text = proc_read(pid, "stat", NULL), *at = text ? strrchr(text, ')') : NULL;
-
-    if (!at) {
-        free(text);
-        return -ESRCH;
-    }
-    at += 4; /* over ") S " */
-    for (int i = 4; i < 53; i++)
-        fields[i] = strtoull(at, &at, 10);
-    free(text);
-    return 0;
-}
-
 /* The program's file by its path, or, when that is gone or another one, with its bytes. */
 static int save_executable(struct saving *saving, const char *path, struct process_record *record)
 {
@@ -93,22 +79,23 @@ static int process_save(struct saving *saving, const struct descriptor *none)
     struct process_record record = { .pid = saving->page->pid, .restart_note = saving->page->restart_note };
     char *executable = proc_link(saving->view, "exe"), *auxv = NULL;
     struct buffer payload = { 0 };
-    uint64_t own[53], view[53];
+    uint64_t own[STAT_FIELDS], view[STAT_FIELDS];
     size_t length = 0;
     int error;
 
     (void)none;
-    error = read_stat(saving->pid, own);
+    error = proc_stat(saving->pid, own);
     if (!error)
-        error = read_stat(saving->view, view);
+        error = proc_stat(saving->view, view);
     auxv = proc_read(saving->view, "auxv", &length);
     if (!error && (!executable || !auxv))
         error = -errno;
     if (!error)
         error = save_executable(saving, executable, &record);
     if (!error) {
-        record.parent = (uint32_t)own[4], record.group = (uint32_t)own[5], record.session = (uint32_t)own[6];
-        record.has_terminal = own[7] && !terminals_control_inside(saving, own[7], (int32_t)record.session);
+        record.parent = (uint32_t)own[STAT_PARENT], record.group = (uint32_t)own[STAT_GROUP];
+        record.session = (uint32_t)own[STAT_SESSION], record.exit_signal = (uint32_t)own[STAT_EXIT_SIGNAL];
+        record.has_terminal = own[STAT_TERMINAL] && !terminals_control_inside(saving, own[STAT_TERMINAL], (int32_t)record.session);
         record.start_code = view[26], record.end_code = view[27], record.start_stack = view[28];
         record.start_data = view[45], record.end_data = view[46], record.start_brk = view[47];
         record.arg_start = view[48], record.arg_end = view[49], record.env_start = view[50], record.env_end = view[51];
@@ -157,6 +144,8 @@ static int process_check(struct restoring *restoring, struct reader *reader)
     restoring->session = (int)record.session;
     restoring->group = (int)record.group;
     restoring->has_terminal = (int)record.has_terminal;
+    restoring->parent = (int)record.parent;
+    restoring->exit_signal = (int)record.exit_signal;
     check_cpu(restoring, &record);
     if (!record.kept.content)
         file_identity_check(restoring, executable, &record.executable);

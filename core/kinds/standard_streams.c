@@ -19,28 +19,42 @@ static int leads_out(const struct stat *status)
     return S_ISFIFO(status->st_mode) || S_ISSOCK(status->st_mode) || S_ISCHR(status->st_mode);
 }
 
-/* Which of the three streams a descriptor is, or leads to like it; -1 for none. A pipe's two ends have one inode: the
- * access mode tells them apart. What can be written to a terminal is taken for output. */
-int stream_of(const struct saving *saving, const struct descriptor *descriptor)
+/* A pipe's two ends have one inode: the access mode tells them apart. */
+static int is_like(const struct descriptor *stream, const struct descriptor *descriptor)
+{
+    return stream && stream->status.st_dev == descriptor->status.st_dev && stream->status.st_ino == descriptor->status.st_ino &&
+           (S_ISCHR(stream->status.st_mode) || (stream->flags & O_ACCMODE) == (descriptor->flags & O_ACCMODE));
+}
+
+/* Which of a process's three streams a descriptor is like; -1 for none. What can be written to a terminal is taken for output. */
+static int like_stream_of(const struct saving *saving, const struct descriptor *descriptor)
 {
     static const int output_first[] = { 1, 2, 0 }, input_first[] = { 0, 1, 2 };
     const int *order = (descriptor->flags & O_ACCMODE) == O_RDONLY ? input_first : output_first;
 
-    if (descriptor->number <= 2)
+    if (descriptor->number <= 2 && is_like(descriptor_numbered(saving, descriptor->number), descriptor))
         return descriptor->number;
-    for (int i = 0; i < 3; i++) {
-        const struct descriptor *stream = descriptor_numbered(saving, order[i]);
-        if (stream && stream->status.st_dev == descriptor->status.st_dev &&
-            stream->status.st_ino == descriptor->status.st_ino &&
-            (S_ISCHR(stream->status.st_mode) || (stream->flags & O_ACCMODE) == (descriptor->flags & O_ACCMODE)))
+    for (int i = 0; i < 3; i++)
+        if (is_like(descriptor_numbered(saving, order[i]), descriptor))
             return order[i];
-    }
     return -1;
+}
+
+/* Which of the three streams a descriptor is, or leads to like it; -1 for none. The streams of the step are those of its first
+ * process. */
+int stream_of(const struct saving *saving, const struct descriptor *descriptor)
+{
+    int stream = like_stream_of(saving->first, descriptor);
+
+    if (stream < 0 && saving != saving->first && S_ISCHR(descriptor->status.st_mode))
+        stream = descriptor->number <= 2 ? descriptor->number : like_stream_of(saving, descriptor);
+    return stream;
 }
 
 static int streams_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
-    return leads_out(&descriptor->status) && stream_of(saving, descriptor) >= 0 && !unix_stays_inside(descriptor);
+    return leads_out(&descriptor->status) && stream_of(saving, descriptor) >= 0 && !pipe_is_inside(saving, descriptor) &&
+           !unix_stays_inside(descriptor);
 }
 
 static int streams_save(struct saving *saving, const struct descriptor *descriptor)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* What several kinds need: refusing, /proc, identities of files, mappings. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -199,6 +200,48 @@ const char *status_field(const char *status, const char *key)
         }
     }
     return NULL;
+}
+
+int proc_stat(int pid, uint64_t fields[STAT_FIELDS])
+{
+    char *text = proc_read(pid, "stat", NULL), *at = text ? strrchr(text, ')') : NULL;
+
+    memset(fields, 0, STAT_FIELDS * sizeof *fields);
+    if (!at) {
+        free(text);
+        return -ESRCH;
+    }
+    fields[STAT_STATE] = (uint64_t)at[2];
+    at += 3;
+    for (int i = STAT_PARENT; i < STAT_FIELDS; i++)
+        fields[i] = strtoull(at, &at, 10);
+    free(text);
+    return 0;
+}
+
+int proc_has_ended(int pid)
+{
+    uint64_t fields[STAT_FIELDS];
+    return proc_stat(pid, fields) || fields[STAT_STATE] == 'Z' || fields[STAT_STATE] == 'X';
+}
+
+void proc_children(int pid, void (*each)(void *context, int child), void *context)
+{
+    char path[64];
+    struct dirent *task;
+    DIR *tasks;
+
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    tasks = opendir(path);
+    while (tasks && (task = readdir(tasks))) {
+        snprintf(path, sizeof path, "task/%.16s/children", task->d_name);
+        char *list = task->d_name[0] == '.' ? NULL : proc_read(pid, path, NULL);
+        for (char *at = list; at && *at; at += strspn(at, " \n"))
+            each(context, (int)strtol(at, &at, 10));
+        free(list);
+    }
+    if (tasks)
+        closedir(tasks);
 }
 
 /* Content by a mapping: the kernel's readahead is then the only copy. */

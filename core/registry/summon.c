@@ -121,16 +121,20 @@ static int64_t now_milliseconds(void)
     return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
 }
 
+static int is_among(pid_t pid, const struct program *programs, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (programs[i].pid == pid)
+            return 1;
+    return 0;
+}
+
 static int has_page(pid_t pid)
 {
     struct program *programs = NULL;
     size_t count = 0;
-    int has = 0;
+    int has = !programs_find(&programs, &count) && is_among(pid, programs, count);
 
-    if (programs_find(&programs, &count))
-        return 0;
-    for (size_t i = 0; i < count; i++)
-        has |= programs[i].pid == pid;
     free(programs);
     return has;
 }
@@ -168,6 +172,18 @@ enum summoned summon(pid_t pid, int64_t milliseconds)
     return ask_until(pid, milliseconds < INT64_MAX - now ? now + milliseconds : INT64_MAX);
 }
 
+enum summoned summon_look(pid_t pid, int may_ask)
+{
+    struct state state = look_at(pid);
+
+    if (can_be_asked(pid, &state)) {
+        if (may_ask && !is_closed(&state))
+            ask(pid);
+        return SUMMON_SILENT;
+    }
+    return is_being_born(pid, &state) ? SUMMON_SILENT : SUMMON_STRANGER;
+}
+
 /* 0: root, who may ask everybody. */
 static int is_owned_by(const char *process, uid_t owner)
 {
@@ -181,13 +197,17 @@ static int is_owned_by(const char *process, uid_t owner)
 /* Of those that were asked, how many are still expected to come. */
 static size_t forget_who_came(pid_t *asked, size_t count)
 {
-    size_t left = 0;
+    struct program *programs = NULL;
+    size_t left = 0, known = 0;
 
+    if (count && programs_find(&programs, &known))
+        return 0;
     for (size_t i = 0; i < count; i++) {
         struct state state = look_at(asked[i]);
-        if (can_be_asked(asked[i], &state) && !is_closed(&state) && !has_page(asked[i]))
+        if (can_be_asked(asked[i], &state) && !is_closed(&state) && !is_among(asked[i], programs, known))
             asked[left++] = asked[i];
     }
+    free(programs);
     return left;
 }
 
@@ -196,15 +216,18 @@ size_t summon_all(int64_t milliseconds)
     int64_t end = now_milliseconds() + milliseconds;
     DIR *processes = opendir("/proc");
     struct dirent *entry;
+    struct program *programs = NULL;
     pid_t *asked = NULL;
-    size_t count = 0;
+    size_t count = 0, known = 0;
 
+    if (programs_find(&programs, &known))
+        known = 0;
     while (processes && (entry = readdir(processes))) {
         pid_t pid = atoi(entry->d_name), *more;
         if (!is_owned_by(entry->d_name, geteuid()))
             continue;
         struct state state = look_at(pid);
-        if (state.is_stopped || is_closed(&state) || !can_be_asked(pid, &state) || has_page(pid))
+        if (state.is_stopped || is_closed(&state) || is_among(pid, programs, known) || !can_be_asked(pid, &state))
             continue;
         more = reallocarray(asked, count + 1, sizeof *asked);
         if (!more)
@@ -215,6 +238,7 @@ size_t summon_all(int64_t milliseconds)
     }
     if (processes)
         closedir(processes);
+    free(programs);
     while ((count = forget_who_came(asked, count)) && now_milliseconds() < end)
         poll(NULL, 0, LOOK_MILLISECONDS);
     free(asked);

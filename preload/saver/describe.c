@@ -46,11 +46,11 @@ static int read_locks(struct saving *saving, int smaps)
 }
 
 /* The program's own maps come over the socket: it may not be dumpable, and then only it can open them. */
-int describe_mappings(struct step *step)
+int describe_mappings(struct process *process)
 {
-    struct saving *saving = &step->saving;
+    struct saving *saving = &process->saving;
     struct mappings twin = { 0 };
-    int handles[2] = { -1, -1 }, error = meeting_order(step, ORDER_MAPS, handles, 2);
+    int handles[2] = { -1, -1 }, error = meeting_order(process, ORDER_MAPS, handles, 2);
     char *text = error ? NULL : read_all(handles[0], NULL), *twin_text;
 
     if (!error)
@@ -62,14 +62,14 @@ int describe_mappings(struct step *step)
         if (handles[i] >= 0)
             close(handles[i]);
     if (error)
-        return fail_with(step, error, "the program's mappings cannot be read");
+        return fail_with(process, error, "the program's mappings cannot be read");
     twin_text = proc_read(saving->view, "maps", NULL);
     error = twin_text ? mappings_parse(twin_text, &twin) : -errno;
     free(twin_text);
     if (!error)
-        error = memory_mark_copies(saving, &twin, step->page);
+        error = memory_mark_copies(saving, &twin, process->page);
     mappings_free(&twin);
-    return error ? fail_with(step, error, "the program's mappings") : 0;
+    return error ? fail_with(process, error, "the program's mappings") : 0;
 }
 
 static int describe_one(struct saving *saving, int number, struct descriptor *descriptor)
@@ -186,9 +186,9 @@ static int list_numbers(int pid, int **ret_numbers, size_t *ret_count)
     return 0;
 }
 
-int describe_descriptors(struct step *step)
+int describe_descriptors(struct process *process)
 {
-    struct saving *saving = &step->saving;
+    struct saving *saving = &process->saving;
     int *numbers = NULL;
     void *seen = NULL;
     size_t count = 0;
@@ -201,7 +201,7 @@ int describe_descriptors(struct step *step)
     for (size_t i = 0; !error && i < count; i++) {
         struct descriptor *descriptor = &saving->descriptors[saving->descriptor_count];
         error = describe_one(saving, numbers[i], descriptor);
-        if (error == -ENOENT || (descriptor->target && !strcmp(descriptor->target, step->request->directory))) {
+        if (error == -ENOENT || (descriptor->target && !strcmp(descriptor->target, process->step->request->directory))) {
             free(descriptor->locks);
             free(descriptor->target); /* a parked thread looks whether we live: nothing else can come and go */
             error = 0;
@@ -215,7 +215,107 @@ int describe_descriptors(struct step *step)
     free(numbers);
     if (!error)
         error = descriptors_sort(saving);
-    return error ? fail_with(step, error, "the program's descriptors cannot be read") : 0;
+    return error ? fail_with(process, error, "the program's descriptors cannot be read") : 0;
+}
+
+/* ---- between processes ---- */
+
+static int by_looks(const void *a, const void *b)
+{
+    const struct descriptor *one = *(const struct descriptor *const *)a, *other = *(const struct descriptor *const *)b;
+
+    if (one->status.st_ino != other->status.st_ino)
+        return one->status.st_ino < other->status.st_ino ? -1 : 1;
+    if (one->status.st_dev != other->status.st_dev)
+        return one->status.st_dev < other->status.st_dev ? -1 : 1;
+    if (one->position != other->position)
+        return one->position < other->position ? -1 : 1;
+    return (one->flags & ~O_CLOEXEC) - (other->flags & ~O_CLOEXEC);
+}
+
+/* By looks, and of those that look alike first the one of the first process. */
+static int by_looks_and_process(const void *a, const void *b)
+{
+    const struct descriptor *one = *(const struct descriptor *const *)a, *other = *(const struct descriptor *const *)b;
+    int order = by_looks(a, b);
+
+    return order ? order : (int)one->holder->index - (int)other->holder->index;
+}
+
+/* One of several that look alike: is it the description of one that stands before it? */
+static int find_sharer(struct descriptor **alike, size_t count)
+{
+    struct descriptor *descriptor = alike[count];
+
+    for (size_t i = 0; i < count && !descriptor->shares; i++) {
+        if (alike[i]->shares || alike[i]->holder == descriptor->holder)
+            continue;
+        long compared = syscall(SYS_kcmp, alike[i]->holder->view, descriptor->holder->view, KCMP_FILE, alike[i]->number, descriptor->number);
+        if (compared < 0)
+            return -errno;
+        if (!compared)
+            descriptor->shares = alike[i];
+    }
+    return 0;
+}
+
+static struct descriptor **gather_all(struct step *step, size_t *ret_count)
+{
+    size_t count = 0;
+    struct descriptor **all;
+
+    for (struct process *process = step->processes; process; process = process->next)
+        count += process->saving.descriptor_count;
+    all = calloc(count + 1, sizeof *all);
+    *ret_count = 0;
+    for (struct process *process = step->processes; all && process; process = process->next)
+        for (size_t i = 0; i < process->saving.descriptor_count; i++)
+            if (process->saving.descriptors[i].same_as == process->saving.descriptors[i].number)
+                all[(*ret_count)++] = &process->saving.descriptors[i];
+    if (all)
+        qsort(all, *ret_count, sizeof *all, by_looks_and_process);
+    return all;
+}
+
+/* Two processes with one table of descriptors, or one working directory: clone(2) with CLONE_FILES or CLONE_FS. */
+static int refuse_clones(struct process *process)
+{
+    char *status = proc_read(process->pid, "status", NULL);
+    const char *parent = status ? status_field(status, "PPid") : NULL;
+    int pid = parent ? atoi(parent) : 0, error = 0;
+
+    free(status);
+    for (const struct process *other = process->step->processes; other && !error; other = other->next)
+        if (other->pid == pid && (!syscall(SYS_kcmp, process->pid, pid, KCMP_FILES, 0, 0) || !syscall(SYS_kcmp, process->pid, pid, KCMP_FS, 0, 0)))
+            error = refuse(&process->saving, "R-CLONE", "processes %d and %d share their table of descriptors, or their working directory", pid,
+                           process->pid);
+    return error;
+}
+
+int describe_sharing(struct step *step)
+{
+    struct process *process = step->processes;
+    size_t count, first = 0;
+    struct descriptor **all;
+    int error = 0;
+
+    if (!process->next)
+        return 0;
+    all = gather_all(step, &count);
+    if (!all)
+        return fail_with(process, -ENOMEM, "the program's descriptors");
+    for (size_t i = 1; i < count && !error; i++) {
+        if (by_looks(&all[i], &all[first]))
+            first = i;
+        error = find_sharer(all + first, i - first);
+    }
+    free(all);
+    if (error == -ENOSYS)
+        error = refuse(&process->saving, "R-KCMP", "this kernel has no kcmp, and processes have descriptors that look alike");
+    for (; process && !error; process = process->next)
+        if ((error = refuse_clones(process)))
+            return fail_with(process, error, "processes that share");
+    return error ? fail_with(step->processes, error, "descriptors that processes share") : 0;
 }
 
 static void close_if_open(int *fd)
@@ -225,9 +325,9 @@ static void close_if_open(int *fd)
     *fd = -1;
 }
 
-void describe_free(struct step *step)
+void describe_free(struct process *process)
 {
-    struct saving *saving = &step->saving;
+    struct saving *saving = &process->saving;
 
     for (size_t i = 0; i < saving->descriptor_count; i++) {
         free(saving->descriptors[i].target);

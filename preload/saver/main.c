@@ -28,11 +28,13 @@ int fail(struct step *step, int status, const char *format, ...)
     return status;
 }
 
-int fail_with(struct step *step, int error, const char *what)
+int fail_with(struct process *process, int error, const char *what)
 {
-    if (error == -ENOTSUP && step->saving.refusal[0])
+    struct step *step = process->step;
+
+    if (error == -ENOTSUP && process->saving.refusal[0])
         return fail(step, EXIT_REFUSED, "no checkpoint: %s; see the page of that name in the documentation",
-                    step->saving.refusal);
+                    process->saving.refusal);
     if (error == -ETIMEDOUT && step->request->deadline < now_nanoseconds())
         return fail(step, EXIT_RUN_AGAIN, "given up: the image was not written in time; the last good image stays");
     step->lost = error == -ESRCH;
@@ -41,7 +43,7 @@ int fail_with(struct step *step, int error, const char *what)
                     "good image stays");
     if (error == -ENOSPC || error == -EDQUOT || error == -EFBIG)
         return fail(step, EXIT_CANNOT_WRITE, "no checkpoint: no room for the image in %s: %s; the last good image stays",
-                    step->page->directory, strerror(-error));
+                    step->processes->page->directory, strerror(-error));
     return fail(step, EXIT_SYSTEM, "no checkpoint: %s: %s", what, strerror(-error));
 }
 
@@ -52,21 +54,18 @@ int64_t now_nanoseconds(void)
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-static int save_kinds(struct step *step, int late)
+static int save_kinds(struct process *process, int late)
 {
-    struct saving *saving = &step->saving;
+    struct saving *saving = &process->saving;
 
     for (size_t i = 0; kinds[i]; i++) {
-        int error = kinds[i]->hold && !late ? kinds[i]->hold(saving) : 0;
-        if (error)
-            return fail_with(step, error, kinds[i]->name);
         if (kinds[i]->claim || !kinds[i]->save || kinds[i]->late != late)
             continue;
-        error = kinds[i]->save(saving, NULL);
+        int error = kinds[i]->save(saving, NULL);
         if (error == -EAGAIN)
             return error;
         if (error)
-            return fail_with(step, error, kinds[i]->name);
+            return fail_with(process, error, kinds[i]->name);
     }
     return 0;
 }
@@ -89,9 +88,9 @@ static const struct kind *kind_of(const struct saving *saving, const struct desc
 }
 
 /* What nobody claims is refused before anything is looked into: it may be what cannot even be sent (handles.c). */
-static int save_descriptors(struct step *step)
+static int save_descriptors(struct process *process)
 {
-    struct saving *saving = &step->saving;
+    struct saving *saving = &process->saving;
     int error = 0;
 
     for (size_t d = 0; !error && d < saving->descriptor_count; d++)
@@ -99,23 +98,24 @@ static int save_descriptors(struct step *step)
             error = refuse(saving, refusal_of_descriptor(&saving->descriptors[d]), "descriptor %d is %s", saving->descriptors[d].number,
                            what_is(&saving->descriptors[d]));
     if (error)
-        return fail_with(step, error, "descriptors");
+        return fail_with(process, error, "descriptors");
     for (size_t d = 0; d < saving->descriptor_count; d++) {
         const struct descriptor *descriptor = &saving->descriptors[d];
         error = kind_of(saving, descriptor)->save(saving, descriptor);
         if (error)
-            return fail_with(step, error, what_is(descriptor));
+            return fail_with(process, error, what_is(descriptor));
     }
     return 0;
 }
 
 static void fill_header(struct step *step)
 {
-    struct file_header *header = &step->saving.writer->header;
-    const struct agent_page *page = step->page;
+    const struct process *first = step->processes;
+    struct file_header *header = &first->saving.writer->header;
+    const struct agent_page *page = first->page;
     struct utsname host;
     struct timespec now;
-    char *command = proc_read(step->saving.pid, "comm", NULL);
+    char *command = proc_read(first->pid, "comm", NULL);
 
     clock_gettime(CLOCK_REALTIME, &now);
     uname(&host);
@@ -124,7 +124,9 @@ static void fill_header(struct step *step)
     header->taken_seconds = (uint64_t)now.tv_sec;
     header->taken_nanoseconds = (uint64_t)now.tv_nsec;
     header->owner = geteuid();
-    header->process_count = 1;
+    header->process_count = 0;
+    for (const struct process *process = first; process; process = process->next)
+        header->process_count++;
     text_add(header->job, sizeof header->job, 0, page->job);
     text_add(header->step, sizeof header->step, 0, page->step);
     text_add(header->host, sizeof header->host, 0, host.nodename);
@@ -135,125 +137,193 @@ static void fill_header(struct step *step)
 
 /* The last generation there was: the page's, or that of the image in the directory, since the page is a new one after
  * exec. */
-static uint64_t last_generation(const struct step *step, const char *name)
+static uint64_t last_generation(const struct agent_page *page, const char *name)
 {
-    uint64_t generation = step->page->generation;
+    uint64_t generation = page->generation;
     struct image image;
-    int directory = open(step->page->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int directory = open(page->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int error = directory < 0 ? -errno : image_open_at(&image, directory, name);
 
     if (directory >= 0)
         close(directory);
     if (error)
         return generation;
-    if (!memcmp(image.header.run, step->page->run, sizeof image.header.run) && image.header.generation > generation)
+    if (!memcmp(image.header.run, page->run, sizeof image.header.run) && image.header.generation > generation)
         generation = image.header.generation;
     image_close(&image);
     return generation;
 }
 
-/* While the program is stopped: everything but the contents of its memory. */
-static int take_moment(struct step *step)
+static int for_all(struct step *step, int (*what)(struct process *process))
+{
+    int status = 0;
+
+    for (struct process *process = step->processes; process && !status; process = process->next)
+        status = what(process);
+    return status;
+}
+
+static int take_twins(struct step *step)
+{
+    int is_short = twin_memory_is_short(step), status = 0;
+
+    for (struct process *process = step->processes; process && !status; process = process->next)
+        status = twin_take(process, is_short);
+    return status;
+}
+
+static int hold_kinds(struct process *process)
+{
+    for (size_t i = 0; kinds[i]; i++) {
+        int error = kinds[i]->hold ? kinds[i]->hold(&process->saving) : 0;
+        if (error)
+            return fail_with(process, error, kinds[i]->name);
+    }
+    return 0;
+}
+
+static int save_early_kinds(struct process *process)
+{
+    return save_kinds(process, 0);
+}
+
+/* The first process is known now, and by its page where the image goes. */
+static int open_image(struct step *step, struct image_writer *writer, char *name, size_t size)
+{
+    const struct agent_page *page = step->processes->page;
+    int error = image_name(name, size, page->job, page->step);
+
+    if (!error)
+        image_sweep(page->directory, name);
+    if (!error)
+        error = image_writer_open(writer, page->directory, name);
+    if (error)
+        return fail(step, EXIT_CANNOT_CREATE, "no checkpoint: an image cannot be made in %s: %s; the last good image stays",
+                    page->directory, strerror(-error));
+    step->generation = last_generation(page, name);
+    return 0;
+}
+
+/* While all are stopped: everything but the contents of their memory. All twins are taken before the first is looked at. */
+static int take_moment(struct step *step, struct image_writer *writer)
 {
     int status;
 
-    if ((status = members_check_children(step)) || (status = stop_process(step)) ||
-        (status = members_check_children(step)) || (status = signals_collect(step)) || (status = twin_take(step)) ||
-        (status = describe_descriptors(step)) || (status = describe_mappings(step)) || (status = twin_copy(step)))
+    if ((status = stop_all(step)))
+        return status;
+    for (struct process *process = step->processes; process; process = process->next) {
+        process->saving.writer = writer;
+        process->saving.deadline = step->request->deadline;
+        process->saving.fetch_handles = meeting_fetch;
+        process->saving.fetch_memory = meeting_fetch_memory;
+        process->saving.ask = stop_ask;
+    }
+    if ((status = for_all(step, signals_collect)) || (status = take_twins(step)) || (status = for_all(step, describe_descriptors)) ||
+        (status = describe_sharing(step)) || (status = for_all(step, describe_mappings)) || (status = for_all(step, twin_copy)))
         return status;
     fill_header(step);
-    if (!(status = save_descriptors(step)))
-        status = save_kinds(step, 0); /* behind them, for the clocks */
-    handles_forget(&step->saving);
-    return status ? status : twin_leave(step);
+    if (!(status = for_all(step, save_descriptors)) && !(status = for_all(step, hold_kinds)))
+        status = for_all(step, save_early_kinds); /* behind them, for the clocks */
+    for (struct process *process = step->processes; process; process = process->next)
+        handles_forget(&process->saving);
+    return status ? status : for_all(step, twin_leave);
 }
 
-static int write_image(struct step *step, const char *name, char *ret_path)
+static int save_memory(struct process *process)
 {
-    struct saving *saving = &step->saving;
+    struct saving *saving = &process->saving;
     int status, error;
 
     if (text_list_holds(saving->test_fail, "twin") && saving->view != saving->pid)
         kill(saving->view, SIGKILL); /* a test: what the out-of-memory killer may do at any moment */
     if (text_list_holds(saving->test_fail, "stand"))
         raise(SIGSTOP); /* a test: it looks at us in this state */
-    status = save_kinds(step, 1);
+    status = save_kinds(process, 1);
     if (status)
         return status;
-    error = contents_store(saving);
+    error = saving->first == saving ? contents_store(saving) : 0; /* of all */
     if (!error)
-        error = pages_save(saving, step->request->deadline);
-    if (!error)
-        error = image_write_end(saving->writer);
+        error = pages_save(saving, process->step->request->deadline);
+    return error ? fail_with(process, error, "memory") : 0;
+}
+
+static int write_image(struct step *step, struct image_writer *writer, const char *name, char *ret_path)
+{
+    int status = for_all(step, save_memory), error;
+
+    if (status)
+        return status;
+    error = image_write_end(writer);
     if (!error && !stop_still_holds(step))
         error = -ESRCH;
     if (error)
-        return fail_with(step, error, "memory");
-    error = image_commit(saving->writer, name, step->page->keep, ret_path);
-    if (error)
-        return fail_with(step, error, "the image cannot get its name");
-    return 0;
+        return fail_with(step->processes, error, "memory");
+    error = image_commit(writer, name, step->processes->page->keep, ret_path);
+    return error ? fail_with(step->processes, error, "the image cannot get its name") : 0;
 }
 
-/* One try: -EAGAIN when the twin showed ranges that must be copied next time. */
+static int has_all_twins(const struct step *step)
+{
+    const struct process *process = step->processes;
+
+    while (process && process->saving.view != process->saving.pid)
+        process = process->next;
+    return !process;
+}
+
+static void forget_all(struct step *step)
+{
+    for (struct process *process = step->processes; process; process = process->next) {
+        twin_end(process);
+        describe_free(process);
+    }
+}
+
+/* One try: -EAGAIN when a twin showed ranges that must be copied next time. */
 static int checkpoint_once(struct step *step, char *ret_path)
 {
     struct image_writer writer = { 0 };
     char name[2 * MAX_ID + 16];
-    int status, error;
+    int status;
 
-    memset(&step->saving, 0, sizeof step->saving);
-    step->saving.first = &step->saving;
-    step->saving.writer = &writer;
-    step->saving.ask = stop_ask;
-    step->saving.deadline = step->request->deadline;
-    step->saving.fetch_handles = meeting_fetch;
-    step->saving.fetch_memory = meeting_fetch_memory;
-    error = image_name(name, sizeof name, step->page->job, step->page->step);
-    if (!error)
-        image_sweep(step->page->directory, name);
-    if (!error)
-        error = image_writer_open(&writer, step->page->directory, name);
-    if (error)
-        return fail(step, EXIT_CANNOT_CREATE, "no checkpoint: an image cannot be made in %s: %s; the last good image stays",
-                    step->page->directory, strerror(-error));
-    step->generation = last_generation(step, name);
-    status = take_moment(step);
-    if (status || (step->saving.view != step->saving.pid && !step->request->stop))
+    status = open_image(step, &writer, name, sizeof name);
+    if (status)
+        return status;
+    status = take_moment(step, &writer);
+    if (status || (has_all_twins(step) && !step->request->stop))
         stop_resume(step);
     if (!status)
-        status = write_image(step, name, ret_path);
-    if (!status)
-        step->page->generation = writer.header.generation;
+        status = write_image(step, &writer, name, ret_path);
+    for (struct process *process = step->processes; process && !status; process = process->next)
+        process->page->generation = writer.header.generation;
     if (!status && step->request->stop)
-        stop_exit_program(step);
+        stop_exit_programs(step);
     stop_resume(step);
-    twin_end(step);
-    describe_free(step);
+    forget_all(step);
     image_writer_close(&writer);
     return status;
 }
 
 enum { TRIES = 20 };
 
-/* Again when the twin has shown what must be copied, when it was killed, or when the program has become another by exec meanwhile. */
+/* Again when a twin has shown what must be copied, when one was killed, or when a program has become another by exec meanwhile. */
 static int try_until_it_holds(struct step *step, char *ret_path)
 {
-    int status = 0;
+    int status = meeting_open(step);
 
-    for (int tries = 0; tries < TRIES; tries++) {
-        if ((status = members_find(step)) || (status = meeting_open(step)))
+    for (int tries = 0; tries < TRIES && !status; tries++) {
+        if ((status = members_find(step)))
             return status;
         status = checkpoint_once(step, ret_path);
-        int twin_was_killed = step->lost && !step->without_twin && step->saving.view != step->saving.pid;
-        if (!status || (status != -EAGAIN && !twin_was_killed && !members_page_is_dead(step)))
+        int twin_was_killed = step->lost && !step->without_twin && has_all_twins(step);
+        if (!status || (status != -EAGAIN && !twin_was_killed && !members_any_is_dead(step)))
             return status;
-        close(step->listener);
         step->without_twin |= twin_was_killed; /* memory was shorter than it seemed, and the kernel took the twin first */
         if (status != -EAGAIN)
             step->message[0] = 0;
+        status = 0;
     }
-    return fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: the program did not hold still in %d tries", TRIES);
+    return status ? status : fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: the program did not hold still in %d tries", TRIES);
 }
 
 static int checkpoint(struct step *step)
@@ -264,7 +334,7 @@ static int checkpoint(struct step *step)
     if (!status && step->request->verbose)
         fprintf(stderr, "stasis: generation %ju, the program stood still for %.1f ms%s\n", (uintmax_t)step->generation + 1,
                 (double)(step->ran_on_at - step->stopped_at) / 1e6,
-                step->saving.view == step->saving.pid ? ", as memory is too short for a copy" : "");
+                !has_all_twins(step) ? ", as memory is too short for a copy" : "");
     if (!status)
         puts(path);
     else if (step->request->requester)
@@ -328,7 +398,7 @@ int main(int count, char **arguments)
 {
     struct request request = { .deadline = INT64_MAX };
     sigset_t none;
-    struct step step = { .request = &request, .lock = -1, .listener = -1, .twin = -1 };
+    struct step step = { .request = &request, .lock = -1, .listener = -1 };
 
     for (int number = 1; number < 32; number++)
         signal(number, SIG_DFL); /* what the program ignores is inherited over exec */

@@ -25,10 +25,10 @@ int meeting_open(struct step *step)
 
     if (getrandom(random, sizeof random, 0) != sizeof random)
         return fail(step, EXIT_SYSTEM, "no checkpoint: no random numbers: %s", strerror(errno));
-    at = text_add(step->page->socket, sizeof step->page->socket, 0, "stasis-");
-    at = text_add_hex(step->page->socket, sizeof step->page->socket, at, random[0]);
-    at = text_add_hex(step->page->socket, sizeof step->page->socket, at, random[1]);
-    memcpy(address.sun_path + 1, step->page->socket, at);
+    at = text_add(step->socket, sizeof step->socket, 0, "stasis-");
+    at = text_add_hex(step->socket, sizeof step->socket, at, random[0]);
+    at = text_add_hex(step->socket, sizeof step->socket, at, random[1]);
+    memcpy(address.sun_path + 1, step->socket, at);
     step->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (step->listener < 0 ||
         bind(step->listener, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + at)) ||
@@ -38,15 +38,15 @@ int meeting_open(struct step *step)
 }
 
 /* Why nobody will come any more: the process has answered with an error, or is gone. 0: it may still come. */
-static int is_in_vain(const struct step *step, int pid)
+static int is_in_vain(const struct process *process, int pid)
 {
-    const struct agent_page *page = step->page;
+    const struct agent_page *page = process->page;
 
     if (pid != (int)page->pid)
         return kill(pid, 0) && errno == ESRCH ? -ESRCH : 0;
-    if (members_page_is_dead(step))
+    if (members_page_is_dead(process))
         return -ESRCH;
-    return __atomic_load_n(&page->answer, __ATOMIC_SEQ_CST) == step->last_order && page->result < 0 ? page->result : 0;
+    return __atomic_load_n(&page->answer, __ATOMIC_SEQ_CST) == process->last_order && page->result < 0 ? page->result : 0;
 }
 
 static int is_peer(int connection, int pid)
@@ -60,9 +60,9 @@ static int is_peer(int connection, int pid)
 }
 
 /* The program stands still meanwhile: looked after every MEETING_LOOK_MILLISECONDS. */
-int meeting_accept(struct step *step, int pid, int *ret_connection)
+int meeting_accept(struct process *process, int pid, int *ret_connection)
 {
-    struct pollfd wait = { .fd = step->listener, .events = POLLIN };
+    struct pollfd wait = { .fd = process->step->listener, .events = POLLIN };
     int64_t deadline = now_nanoseconds() + MEETING_SECONDS * INT64_C(1000000000);
     int error;
 
@@ -70,9 +70,9 @@ int meeting_accept(struct step *step, int pid, int *ret_connection)
         int ready = poll(&wait, 1, MEETING_LOOK_MILLISECONDS);
         if (ready < 0 && errno != EINTR)
             return -errno;
-        if (ready <= 0 && (error = is_in_vain(step, pid)))
+        if (ready <= 0 && (error = is_in_vain(process, pid)))
             return error;
-        int fd = ready <= 0 ? -1 : accept4(step->listener, NULL, NULL, SOCK_CLOEXEC);
+        int fd = ready <= 0 ? -1 : accept4(process->step->listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd >= 0 && is_peer(fd, pid)) {
             *ret_connection = fd;
             return 0;
@@ -121,16 +121,16 @@ static int give_descriptor(int connection, int descriptor)
     return sendmsg(connection, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
-int meeting_order(struct step *step, enum agent_order order, int *descriptors, int count)
+int meeting_order(struct process *process, enum agent_order order, int *descriptors, int count)
 {
     int connection = -1, error;
 
-    stop_order_give(step, order);
-    error = meeting_accept(step, (int)step->page->pid, &connection);
+    stop_order_give(process, order);
+    error = meeting_accept(process, (int)process->page->pid, &connection);
     if (!error)
         error = count ? meeting_receive(connection, descriptors, count) : give_descriptor(connection, *descriptors);
     if (!error)
-        error = stop_order_wait(step);
+        error = stop_order_wait(process);
     if (connection >= 0)
         close(connection);
     return error;
@@ -138,26 +138,26 @@ int meeting_order(struct step *step, enum agent_order order, int *descriptors, i
 
 int meeting_fetch(struct saving *saving, const int *numbers, int count, int *ret_handles)
 {
-    struct step *step = (struct step *)((char *)saving - offsetof(struct step, saving));
+    struct process *process = process_of(saving);
 
-    memcpy(step->page->to_send, numbers, (size_t)count * sizeof *numbers);
-    step->page->to_send_count = (uint32_t)count;
-    return meeting_order(step, ORDER_DESCRIPTORS, ret_handles, count);
+    memcpy(process->page->to_send, numbers, (size_t)count * sizeof *numbers);
+    process->page->to_send_count = (uint32_t)count;
+    return meeting_order(process, ORDER_DESCRIPTORS, ret_handles, count);
 }
 
 int meeting_fetch_memory(struct saving *saving, const struct agent_range *range, struct buffer *bytes)
 {
-    struct step *step = (struct step *)((char *)saving - offsetof(struct step, saving));
+    struct process *process = process_of(saving);
     int copy = memfd_create("stasis", MFD_CLOEXEC), error = copy < 0 ? -errno : 0;
     size_t length = 0;
     char *text;
 
-    step->page->ranges[0] = *range; /* what they were filled with before has been copied by now */
-    step->page->lacking[0] = 0;
-    step->page->skip_absent = 0;
-    step->page->range_count = 1;
+    process->page->ranges[0] = *range; /* what they were filled with before has been copied by now */
+    process->page->lacking[0] = 0;
+    process->page->skip_absent = 0;
+    process->page->range_count = 1;
     if (!error)
-        error = meeting_order(step, ORDER_COPY, &copy, 0);
+        error = meeting_order(process, ORDER_COPY, &copy, 0);
     text = error ? NULL : lseek(copy, 0, SEEK_SET) ? NULL : read_all(copy, &length);
     if (!error && !text)
         error = -errno;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Who belongs to the step: the living pages of the run's directory that are of our PID namespace, and, to a fixed point,
- * the children the kernel knows of. For now a step is one process, and a child is refused by name. */
+/* Who belongs to the step: the living pages of the run's directory that are of our PID namespace, united with the children that
+ * the kernel knows of, to a fixed point. A child without a page is asked for one, or waited for while it is being born. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -13,10 +13,20 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include "../../core/registry/preloadable.h"
 #include "../../core/registry/registry.h"
 #include "saver.h"
 
-enum { BIRTH_MILLISECONDS = 1000, LOCK_POLL_MILLISECONDS = 5 };
+enum {
+    BIRTH_MILLISECONDS = 1000,  /* a child may take to come up before it counts as a stranger */
+    CALM_MILLISECONDS = 10000,  /* while the program runs, on a busy machine */
+    HASTE_MILLISECONDS = 100,   /* while it stands: a stranger is one at once */
+    ORPHAN_MILLISECONDS = 2000,
+    ASK_AGAIN_MILLISECONDS = 20, /* it may have been in fork, where nobody answers */
+    LOCK_POLL_MILLISECONDS = 5,
+};
+
+#define MILLISECONDS(count) ((count) * INT64_C(1000000))
 
 static int is_ours_alone(const struct stat *status, mode_t type, mode_t mode)
 {
@@ -44,16 +54,63 @@ static int lock_run(struct step *step)
     return 0;
 }
 
+/* ---- the list ---- */
+
+static struct process *find(const struct step *step, int pid)
+{
+    struct process *process = step->processes;
+
+    while (process && process->pid != pid)
+        process = process->next;
+    return process;
+}
+
+static struct process *add(struct step *step, int pid)
+{
+    struct process *process = calloc(1, sizeof *process), **end = &step->processes;
+
+    if (!process)
+        return NULL;
+    while (*end)
+        end = &(*end)->next;
+    *process = (struct process){ .step = step, .pid = pid, .twin = -1, .pageless_since = now_nanoseconds() };
+    return *end = process;
+}
+
+static void unmap_page(struct process *process)
+{
+    if (!process->page)
+        return;
+    stop_forget(process);
+    munmap(process->page, AGENT_PAGE_BYTES);
+    close(process->page_descriptor);
+    process->page = NULL;
+    process->stopped = process->is_parked = 0;
+    process->pageless_since = now_nanoseconds();
+}
+
+void members_drop(struct process *process)
+{
+    struct process **at = &process->step->processes;
+
+    while (*at != process)
+        at = &(*at)->next;
+    *at = process->next;
+    unmap_page(process);
+    free(process);
+}
+
+/* ---- pages ---- */
+
 /* Maps a page when it is sound, of our namespace, and lives. */
-static struct agent_page *open_page(struct step *step, const char *name, int *ret_descriptor)
+static struct agent_page *open_page(struct step *step, const char *name, int *ret_descriptor, struct stat *status)
 {
     struct agent_page *page = NULL;
-    struct stat status;
     int fd = openat(step->lock, name, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
 
     if (fd < 0)
         return NULL;
-    if (!fstat(fd, &status) && is_ours_alone(&status, S_IFREG, 0600) && status.st_size == (off_t)AGENT_PAGE_BYTES &&
+    if (!fstat(fd, status) && is_ours_alone(status, S_IFREG, 0600) && status->st_size == (off_t)AGENT_PAGE_BYTES &&
         flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK)
         page = mmap(NULL, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (!page || page == MAP_FAILED) {
@@ -61,146 +118,353 @@ static struct agent_page *open_page(struct step *step, const char *name, int *re
         return NULL;
     }
     if (page->magic != AGENT_MAGIC || page->bytes != sizeof *page || page->role != ROLE_TASK ||
-        page_pid_namespace(page, page_holder(&status)) != step->request->pid_namespace) {
+        page_pid_namespace(page, page->pid_namespace ? 0 : page_holder(status)) != step->request->pid_namespace) {
         munmap(page, AGENT_PAGE_BYTES);
         close(fd);
         return NULL;
     }
     *ret_descriptor = fd;
-    step->page_device = (uint64_t)major(status.st_dev) << 32 | minor(status.st_dev);
-    step->page_inode = status.st_ino;
     return page;
 }
 
-void members_forget(struct step *step)
+static int is_known_page(const struct step *step, ino_t inode)
 {
-    if (step->page) {
-        munmap(step->page, AGENT_PAGE_BYTES);
-        close(step->page_descriptor);
+    const struct process *process = step->processes;
+
+    while (process && !(process->page && process->page_inode == inode))
+        process = process->next;
+    return process != NULL;
+}
+
+/* A process that has two has made the other one again, since somebody had deleted its file. */
+static int take_page(struct step *step, const char *name)
+{
+    struct stat status;
+    int fd;
+    struct agent_page *page = open_page(step, name, &fd, &status);
+    struct process *process = page ? find(step, (int)page->pid) : NULL;
+
+    if (page && !process)
+        process = add(step, (int)page->pid);
+    if (page && (!process || process->stopped)) {
+        munmap(page, AGENT_PAGE_BYTES);
+        close(fd);
+        page = NULL;
     }
-    if (step->lock >= 0)
-        close(step->lock);
-    step->page = NULL;
-    step->lock = -1;
+    if (!page)
+        return 0;
+    unmap_page(process);
+    process->page = page;
+    process->page_descriptor = fd;
+    process->page_device = (uint64_t)major(status.st_dev) << 32 | minor(status.st_dev);
+    process->page_inode = status.st_ino;
+    memcpy(page->socket, step->socket, sizeof page->socket);
+    return 1;
 }
 
-enum { EXIT_SIGNAL_FIELD = 38 };
-
-/* A numeric field of /proc/PID/stat, numbered as in proc(5); UINT64_MAX when there is no such process. */
-static uint64_t stat_field(int pid, int wanted)
+static int take_pages(struct step *step)
 {
-    char *stat = proc_read(pid, "stat", NULL), *at = stat ? strrchr(stat, ')') : NULL;
-    uint64_t value = UINT64_MAX;
-    int field = 2;
-
-    for (; at && *at && field < wanted; at++)
-        field += *at == ' ';
-    if (at && *at)
-        value = strtoull(at, NULL, 10);
-    free(stat);
-    return value;
-}
-
-/* Looks once, with the lock. Returns the number of pages; from now on these programs do not exec before they are stopped. */
-static int look(struct step *step)
-{
-    int found = 0, fd;
-    DIR *directory;
+    int fd = openat(step->lock, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), news = 0;
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
 
-    fd = openat(step->lock, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    directory = fd < 0 ? NULL : fdopendir(fd);
-    while (directory && (entry = readdir(directory))) {
-        struct agent_page *page = entry->d_name[0] == '.' ? NULL : open_page(step, entry->d_name, &step->page_descriptor);
-        if (!page)
-            continue;
-        found++;
-        __atomic_store_n(&page->wanted, 1, __ATOMIC_SEQ_CST);
-        step->page = page;
-    }
+    while (directory && (entry = readdir(directory)))
+        if (entry->d_name[0] != '.' && !is_known_page(step, entry->d_ino))
+            news |= take_page(step, entry->d_name);
     if (directory)
         closedir(directory);
-    return found;
-}
-
-/* A program that is just now in exec has no page for a moment, and perhaps no directory: it is waited for. So is a child
- * that is being born or about to end. */
-int members_find(struct step *step)
-{
-    int64_t patience = now_nanoseconds() + BIRTH_MILLISECONDS * INT64_C(1000000);
-    int status, found;
-
-    for (;;) {
-        step->message[0] = 0;
-        members_forget(step);
-        status = lock_run(step); /* before anybody is asked: whoever makes a page now stays until it is stopped */
-        if (status && status != EXIT_NO_IMAGE)
-            return status;
-        summon_all(BIRTH_MILLISECONDS); /* an orphan of ours is found by nothing else */
-        found = status ? 0 : look(step);
-        if (found == 1)
-            return 0;
-        if (now_nanoseconds() > patience)
-            break;
-        poll(NULL, 0, LOCK_POLL_MILLISECONDS);
-    }
-    if (found > 1)
-        return fail(step, EXIT_REFUSED, "no checkpoint: R-CHILD: the step has %d processes; only one is supported yet", found);
-    return fail(step, EXIT_NO_IMAGE, "no living program under stasis is registered in %s", step->request->directory);
+    return news;
 }
 
 /* The page's lock is gone with its mapping: the program has ended, or has become another by exec. */
-int members_page_is_dead(const struct step *step)
+int members_page_is_dead(const struct process *process)
 {
-    int dead = step->page && !flock(step->page_descriptor, LOCK_SH | LOCK_NB);
+    int dead = process->page && !flock(process->page_descriptor, LOCK_SH | LOCK_NB);
     if (dead)
-        flock(step->page_descriptor, LOCK_UN);
+        flock(process->page_descriptor, LOCK_UN);
     return dead;
 }
 
-/* Twins and stubs, also of an earlier checkpoint, have the stop signal as their exit signal. */
-static int is_helper(int pid)
+int members_any_is_dead(const struct step *step)
 {
-    return stat_field(pid, EXIT_SIGNAL_FIELD) == STOP_SIGNAL;
+    const struct process *process = step->processes;
+
+    while (process && !members_page_is_dead(process))
+        process = process->next;
+    return process != NULL;
 }
 
-/* A child of any thread (/proc/PID/task/TID/children, proc(5)) that is no helper; 0: none. */
-static int first_child(int pid)
-{
-    char path[64];
-    DIR *tasks;
-    struct dirent *task;
-    int child = 0;
+/* ---- children ---- */
 
-    snprintf(path, sizeof path, "/proc/%d/task", pid);
-    tasks = opendir(path);
-    while (tasks && !child && (task = readdir(tasks))) {
-        snprintf(path, sizeof path, "task/%.16s/children", task->d_name);
-        char *text = task->d_name[0] == '.' ? NULL : proc_read(pid, path, NULL);
-        for (char *at = text; at && *at && !child; at += strspn(at, " \n")) {
-            int is = (int)strtol(at, &at, 10);
-            child = is_helper(is) ? 0 : is;
-        }
-        free(text);
-    }
-    if (tasks)
-        closedir(tasks);
-    return child;
+/* Twins and stubs, also of an earlier checkpoint, have the stop signal as their exit signal. One that has ended is a matter of
+ * its parent's record. */
+static int is_member(int pid)
+{
+    uint64_t fields[STAT_FIELDS];
+
+    return !proc_stat(pid, fields) && fields[STAT_EXIT_SIGNAL] != STOP_SIGNAL && fields[STAT_STATE] != 'Z' && fields[STAT_STATE] != 'X';
 }
 
-/* One that is being born or about to end is waited for, as long as the program runs. */
-int members_check_children(struct step *step)
-{
-    int64_t patience = now_nanoseconds() + BIRTH_MILLISECONDS * INT64_C(1000000);
-    int pid = (int)step->page->pid, child;
+struct look {
+    struct step *step;
+    int news;
+};
 
-    while ((child = first_child(pid)) && !step->stopped && now_nanoseconds() < patience)
-        poll(NULL, 0, 1);
-    if (!child)
+static void add_child(void *context, int pid)
+{
+    struct look *look = context;
+
+    if (pid > 0 && !find(look->step, pid) && is_member(pid))
+        look->news |= add(look->step, pid) != NULL;
+}
+
+static const char *name_of(int pid, char name[32])
+{
+    char *text = proc_read(pid, "comm", NULL);
+
+    snprintf(name, 32, "%.*s", text ? (int)strcspn(text, "\n") : 1, text ? text : "?");
+    free(text);
+    return name;
+}
+
+/* A program that does not become one of ours: why not. */
+static int fail_stranger(struct step *step, int pid)
+{
+    char path[64], file[MAX_PATH], name[32];
+    struct refusal refusal;
+
+    snprintf(path, sizeof path, "/proc/%d/exe", pid);
+    refusal = preloadable_check(path, file);
+    return fail(step, EXIT_REFUSED, "no checkpoint: %s: the program has a child process, %d (%s), that %s", refusal.name ? refusal.name : "R-CHILD",
+                pid, name_of(pid, name), refusal.name ? refusal.reason : "does not run under stasis, or does not answer");
+}
+
+static int is_stranger(int pid)
+{
+    char path[64], file[MAX_PATH];
+
+    snprintf(path, sizeof path, "/proc/%d/exe", pid);
+    return summon_look(pid, 0) == SUMMON_STRANGER || preloadable_check(path, file).name;
+}
+
+/* A process without a page: 0, and it is waited for, or was dropped. */
+static int look_at_pageless(struct process *process, int *ret_pending)
+{
+    struct step *step = process->step;
+    int64_t now = now_nanoseconds(), patience = process->pageless_since;
+    int may_ask = now - process->asked_at > MILLISECONDS(ASK_AGAIN_MILLISECONDS);
+
+    if (proc_has_ended(process->pid)) {
+        members_drop(process);
         return 0;
-    char *name = proc_read(child, "comm", NULL);
-    int status = fail(step, EXIT_REFUSED, "no checkpoint: R-CHILD: the program has a child process, %d (%.*s); only single "
-                      "processes are supported yet", child, name ? (int)strcspn(name, "\n") : 1, name ? name : "?");
-    free(name);
+    }
+    ++*ret_pending;
+    if (may_ask)
+        process->asked_at = now;
+    summon_look(process->pid, may_ask);
+    if (step->stopped_at)
+        patience += MILLISECONDS(HASTE_MILLISECONDS);
+    else
+        patience = step->request->deadline < INT64_MAX ? step->request->deadline : patience + MILLISECONDS(BIRTH_MILLISECONDS);
+    return now > patience && is_stranger(process->pid) ? fail_stranger(step, process->pid) : 0;
+}
+
+int members_look(struct step *step, int *ret_pending, int *ret_news)
+{
+    struct look look = { .step = step };
+    int status = 0;
+
+    *ret_pending = 0;
+    *ret_news = take_pages(step);
+    for (struct process *process = step->processes; process; process = process->next)
+        if (members_page_is_dead(process)) {
+            unmap_page(process);
+            *ret_news = 1;
+        }
+    for (struct process *process = step->processes; process; process = process->next)
+        proc_children(process->pid, add_child, &look);
+    *ret_news |= look.news;
+    for (struct process *process = step->processes, *next; process && !status; process = next) {
+        next = process->next;
+        if (!process->page)
+            status = look_at_pageless(process, ret_pending);
+    }
     return status;
+}
+
+/* ---- orphans ---- */
+
+/* Those processes that somebody has looked at. */
+struct born {
+    int *pids;
+    size_t count;
+};
+
+static int by_number(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+static struct born *list_processes(void)
+{
+    struct born *born = calloc(1, sizeof *born);
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+
+    while (born && processes && (entry = readdir(processes))) {
+        int pid = atoi(entry->d_name), *more;
+        if (pid <= 0)
+            continue;
+        more = reallocarray(born->pids, born->count + 1, sizeof *more);
+        if (!more)
+            break;
+        born->pids = more;
+        born->pids[born->count++] = pid;
+    }
+    if (processes)
+        closedir(processes);
+    if (born)
+        qsort(born->pids, born->count, sizeof *born->pids, by_number);
+    return born;
+}
+
+static void forget_born(struct step *step)
+{
+    if (step->born)
+        free(step->born->pids);
+    free(step->born);
+    step->born = NULL;
+}
+
+static int may_be_orphan(struct step *step, int pid)
+{
+    char name[32];
+
+    return !bsearch(&pid, step->born->pids, step->born->count, sizeof pid, by_number) && !find(step, pid) &&
+           pid_namespace_of(pid) == step->request->pid_namespace && strcmp(name_of(pid, name), TWIN_NAME) &&
+           summon_look(pid, 0) == SUMMON_SILENT;
+}
+
+/* A child of a child that has ended since the stop began. */
+int members_find_orphans(struct step *step, int *ret_news)
+{
+    struct born *now = list_processes();
+    int pending;
+
+    if (!now || !step->born)
+        return fail(step, EXIT_SYSTEM, "no checkpoint: out of memory");
+    for (size_t i = 0; i < now->count; i++)
+        if (may_be_orphan(step, now->pids[i]))
+            summon(now->pids[i], ORPHAN_MILLISECONDS);
+    forget_born(step);
+    step->born = now;
+    return members_look(step, &pending, ret_news);
+}
+
+/* ---- the whole ---- */
+
+void members_forget(struct step *step)
+{
+    while (step->processes)
+        members_drop(step->processes);
+    forget_born(step);
+    if (step->lock >= 0)
+        close(step->lock);
+    step->lock = -1;
+}
+
+static int oldest_pageless(const struct step *step)
+{
+    int64_t then = now_nanoseconds() - MILLISECONDS(BIRTH_MILLISECONDS);
+
+    for (const struct process *process = step->processes; process; process = process->next)
+        if (!process->page && process->pageless_since < then)
+            return process->pid;
+    return 0;
+}
+
+/* Until all that are not just being born have their pages; some may be born all the time. */
+static int look_until_calm(struct step *step)
+{
+    int64_t begin = now_nanoseconds();
+    int status, pending, news, old;
+
+    for (;;) {
+        status = members_look(step, &pending, &news);
+        old = oldest_pageless(step);
+        int is_long = now_nanoseconds() - begin > MILLISECONDS(BIRTH_MILLISECONDS);
+        if (status || (!news && !pending) || (is_long && !old))
+            return status;
+        if (now_nanoseconds() > step->request->deadline)
+            return stop_given_up(step);
+        if (old && now_nanoseconds() - begin > MILLISECONDS(CALM_MILLISECONDS) && step->request->deadline == INT64_MAX)
+            return fail_stranger(step, old);
+        poll(NULL, 0, 1);
+    }
+}
+
+/* Without a page it cannot be asked for anything; then the step's first one; else the oldest whose parent is none of ours. */
+static int comes_before(const struct step *step, const struct process *process, const struct process *other)
+{
+    uint64_t one[STAT_FIELDS], two[STAT_FIELDS];
+    int ours = process->page != NULL, theirs = other->page != NULL;
+
+    if (ours != theirs || !ours)
+        return ours > theirs;
+    if (process->page->first != other->page->first)
+        return process->page->first > other->page->first;
+    proc_stat(process->pid, one);
+    proc_stat(other->pid, two);
+    ours = !find(step, (int)one[STAT_PARENT]);
+    theirs = !find(step, (int)two[STAT_PARENT]);
+    if (ours != theirs)
+        return ours > theirs;
+    return one[STAT_START] < two[STAT_START];
+}
+
+void members_sort(struct step *step)
+{
+    struct process *first = step->processes, **at = &step->processes;
+    uint32_t index = 0;
+
+    for (struct process *process = first->next; process; process = process->next)
+        if (comes_before(step, process, first))
+            first = process;
+    while (*at != first)
+        at = &(*at)->next;
+    *at = first->next;
+    first->next = step->processes;
+    step->processes = first;
+    for (struct process *process = first; process; process = process->next) {
+        process->saving.first = &first->saving;
+        process->saving.next = process->next ? &process->next->saving : NULL;
+        process->saving.index = index++;
+    }
+}
+
+/* A program that is just now in exec has no page for a moment, and perhaps no directory: it is waited for. */
+int members_find(struct step *step)
+{
+    int64_t patience = now_nanoseconds() + MILLISECONDS(BIRTH_MILLISECONDS);
+    int status;
+
+    do {
+        step->message[0] = 0;
+        step->stopped_at = 0;
+        members_forget(step);
+        summon_all(BIRTH_MILLISECONDS); /* an orphan of ours is found by nothing else */
+        status = lock_run(step);
+        if (!status)
+            status = look_until_calm(step);
+        if (!status && step->processes) {
+            step->born = list_processes();
+            members_sort(step);
+            if (step->processes->page)
+                return 0;
+        }
+        if (status && status != EXIT_NO_IMAGE)
+            return status;
+        poll(NULL, 0, LOCK_POLL_MILLISECONDS);
+    } while (now_nanoseconds() < patience);
+    return fail(step, EXIT_NO_IMAGE, "no living program under stasis is registered in %s", step->request->directory);
 }

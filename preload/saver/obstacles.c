@@ -22,12 +22,12 @@ static uint64_t mask_of(const char *status, const char *key)
 }
 
 /* Does a thread block the stop signal, and libc's own, too (stop.c)? With `sent`, only if it waits there. */
-static int is_blocked(const struct step *step, uint32_t tid, int sent, char *ret_state)
+static int is_blocked(const struct process *process, uint32_t tid, int sent, char *ret_state)
 {
     const uint64_t stop = UINT64_C(1) << (STOP_SIGNAL - 1), libc = UINT64_C(1) << (LIBC_SIGNAL - 1);
     char name[64];
     snprintf(name, sizeof name, "task/%u/status", tid);
-    char *status = proc_read((int)step->page->pid, name, NULL);
+    char *status = proc_read((int)process->page->pid, name, NULL);
     const char *state = status ? status_field(status, "State") : NULL;
     int blocked = status && mask_of(status, "SigBlk") & stop && (!sent || mask_of(status, "SigPnd") & stop);
     int is_libcs = blocked && mask_of(status, "SigCgt") & libc && !(mask_of(status, "SigBlk") & libc);
@@ -38,61 +38,61 @@ static int is_blocked(const struct step *step, uint32_t tid, int sent, char *ret
 }
 
 /* io_uring's own threads are threads of the program, too ("iou-sqp-" and "iou-wrk-" and a number). */
-static int is_of_io_uring(const struct step *step, uint32_t tid)
+static int is_of_io_uring(const struct process *process, uint32_t tid)
 {
     char name[64];
     snprintf(name, sizeof name, "task/%u/comm", tid);
-    char *comm = proc_read((int)step->page->pid, name, NULL);
+    char *comm = proc_read((int)process->page->pid, name, NULL);
     int is = comm && text_starts(comm, "iou-");
 
     free(comm);
     return is;
 }
 
-static int fail_blocked(struct step *step, uint32_t tid)
+static int fail_blocked(struct process *process, uint32_t tid)
 {
-    if (is_of_io_uring(step, tid))
-        return fail(step, EXIT_REFUSED, "no checkpoint: R-IO-URING: thread %u is the kernel's own, of an io_uring of the program", tid);
-    return fail(step, EXIT_REFUSED, "no checkpoint: R-SIGNAL-BLOCKED: thread %u blocks signal %d and does not stop", tid,
+    if (is_of_io_uring(process, tid))
+        return fail(process->step, EXIT_REFUSED, "no checkpoint: R-IO-URING: thread %u is the kernel's own, of an io_uring of the program", tid);
+    return fail(process->step, EXIT_REFUSED, "no checkpoint: R-SIGNAL-BLOCKED: thread %u blocks signal %d and does not stop", tid,
                 STOP_SIGNAL);
 }
 
 /* Until a thread has had the signal open once. One that is job-stopped will not come to do so. One that makes threads without
  * end blocks it most of the time, and awake; once the signal waits for it, it comes: that is not to be told from here. */
-static int await_open(struct step *step, uint32_t tid, int64_t deadline)
+static int await_open(struct process *process, uint32_t tid, int64_t deadline)
 {
     unsigned looks = 0, asleep = 0;
     char state;
 
-    while (is_blocked(step, tid, 0, &state) && state != 'T') {
+    while (is_blocked(process, tid, 0, &state) && state != 'T') {
         looks++;
         asleep += state == 'S';
-        if (now_nanoseconds() > step->request->deadline)
-            return stop_given_up(step);
+        if (now_nanoseconds() > process->step->request->deadline)
+            return stop_given_up(process->step);
         if (now_nanoseconds() > deadline)
-            return asleep > looks / 2 ? fail_blocked(step, tid) : 0;
+            return asleep > looks / 2 ? fail_blocked(process, tid) : 0;
         poll(NULL, 0, LOOK_MILLISECONDS);
     }
     return 0;
 }
 
 /* What a thread does when it parks, its filter may forbid, and kill it for. */
-static int check_filter(struct step *step, uint32_t tid)
+static int check_filter(struct process *process, uint32_t tid)
 {
     char name[64];
     snprintf(name, sizeof name, "task/%u/status", tid);
-    char *status = proc_read((int)step->page->pid, name, NULL);
+    char *status = proc_read((int)process->page->pid, name, NULL);
     const char *mode = status ? status_field(status, "Seccomp") : NULL;
     int is_filtered = mode && *mode != '0';
 
     free(status);
-    return is_filtered ? fail(step, EXIT_REFUSED, "no checkpoint: R-SECCOMP: thread %u runs under a seccomp filter", tid) : 0;
+    return is_filtered ? fail(process->step, EXIT_REFUSED, "no checkpoint: R-SECCOMP: thread %u runs under a seccomp filter", tid) : 0;
 }
 
-int obstacles_before(struct step *step)
+int obstacles_before(struct process *process)
 {
     int64_t deadline = now_nanoseconds() + BEFORE_MILLISECONDS * INT64_C(1000000);
-    char *status = proc_read((int)step->page->pid, "status", NULL), path[64];
+    char *status = proc_read((int)process->page->pid, "status", NULL), path[64];
     int is_there = !!status, failed = 0;
     int has_handler = is_there && mask_of(status, "SigCgt") & UINT64_C(1) << (STOP_SIGNAL - 1);
     struct dirent *entry;
@@ -100,48 +100,48 @@ int obstacles_before(struct step *step)
 
     free(status);
     if (!is_there)
-        return fail(step, EXIT_NO_IMAGE, "no checkpoint: the program has ended");
+        return fail(process->step, EXIT_NO_IMAGE, "no checkpoint: the program has ended");
     if (!has_handler) /* whoever sent the signal would end the program */
-        return fail(step, EXIT_REFUSED, "no checkpoint: R-SIGNAL-TAKEN: the program has taken the handler of signal %d away",
+        return fail(process->step, EXIT_REFUSED, "no checkpoint: R-SIGNAL-TAKEN: the program has taken the handler of signal %d away",
                     STOP_SIGNAL);
-    snprintf(path, sizeof path, "/proc/%u/task", step->page->pid);
+    snprintf(path, sizeof path, "/proc/%u/task", process->page->pid);
     tasks = opendir(path);
     while (tasks && !failed && (entry = readdir(tasks)))
         if (entry->d_name[0] != '.') {
             uint32_t tid = (uint32_t)strtoul(entry->d_name, NULL, 10);
-            failed = check_filter(step, tid);
+            failed = check_filter(process, tid);
             if (!failed)
-                failed = await_open(step, tid, deadline);
+                failed = await_open(process, tid, deadline);
         }
     if (tasks)
         closedir(tasks);
     return failed;
 }
 
-int obstacles_look(struct step *step, struct obstacle *obstacle, uint32_t tid)
+int obstacles_look(struct process *process, struct obstacle *obstacle, uint32_t tid)
 {
     int64_t now = now_nanoseconds(), patience;
     char state;
 
     if (obstacle->tid != tid)
         *obstacle = (struct obstacle){ .tid = tid, .since = now };
-    if (!is_blocked(step, tid, 1, &state)) {
+    if (!is_blocked(process, tid, 1, &state)) {
         obstacle->tid = 0;
         return 0;
     }
     patience = (state == 'R' ? AWAKE_MILLISECONDS : ASLEEP_MILLISECONDS) * INT64_C(1000000);
-    return now - obstacle->since > patience ? fail_blocked(step, tid) : 0;
+    return now - obstacle->since > patience ? fail_blocked(process, tid) : 0;
 }
 
-int obstacles_fail(struct step *step, uint32_t tid)
+int obstacles_fail(struct process *process, uint32_t tid)
 {
     char state;
 
-    if (is_blocked(step, tid, 0, &state))
-        return fail_blocked(step, tid);
+    if (is_blocked(process, tid, 0, &state))
+        return fail_blocked(process, tid);
     if (state == 'T' || state == 't')
-        return fail(step, EXIT_REFUSED, "no checkpoint: R-STOPPED: the program is stopped (SIGSTOP, Ctrl-Z or a debugger)");
+        return fail(process->step, EXIT_REFUSED, "no checkpoint: R-STOPPED: the program is stopped (SIGSTOP, Ctrl-Z or a debugger)");
     if (state == 'Z')
-        return fail(step, EXIT_REFUSED, "no checkpoint: R-MAIN-THREAD: the main thread has ended while others run on");
-    return fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: thread %u did not stop (state %c)", tid, state);
+        return fail(process->step, EXIT_REFUSED, "no checkpoint: R-MAIN-THREAD: the main thread has ended while others run on");
+    return fail(process->step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: thread %u did not stop (state %c)", tid, state);
 }

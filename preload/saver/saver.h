@@ -3,6 +3,7 @@
 #ifndef STASIS_SAVER_H
 #define STASIS_SAVER_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <signal.h>
 #include <time.h>
@@ -18,24 +19,44 @@ struct request {
     int64_t deadline;         /* CLOCK_MONOTONIC nanoseconds; INT64_MAX: none */
 };
 
-/* The step: for now one process. */
+/* One process of the step. */
+struct process {
+    struct process *next;
+    struct step *step;
+    int pid;
+    struct agent_page *page;  /* NULL: it has none yet, or none any more */
+    int page_descriptor;
+    uint64_t page_device, page_inode;
+    int64_t pageless_since;
+    int64_t asked_at;         /* for its page */
+    int is_open;              /* nothing keeps it from stopping: obstacles.c */
+    int twin;                 /* connection to the twin; -1: none */
+    uint32_t sequence;        /* of orders */
+    uint32_t last_order;
+    int stopped;              /* has the order to stop, */
+    int is_parked;            /* and all its threads have obeyed */
+    struct stopping *stopping; /* stop.c's own, while they have not */
+    int main_has_ended;
+    int was_job_stopped;      /* SIGSTOP or Ctrl-Z had stopped it: it will be again */
+    struct saving saving;
+};
+
+static inline struct process *process_of(const struct saving *saving)
+{
+    return (struct process *)((char *)saving - offsetof(struct process, saving));
+}
+
+/* The step: a tree of processes, as a rule; some of it may have been orphaned. */
 struct step {
     const struct request *request;
     int lock;                 /* the run directory, with its flock */
-    struct agent_page *page;
-    int page_descriptor;
-    uint64_t page_device, page_inode;
+    struct process *processes; /* the step's first one before all others, once they stand */
+    struct born *born;        /* members.c's own: who was there before the stop */
     int listener;             /* abstract socket */
-    int twin;                 /* connection to the twin; -1: none */
-    uint32_t sequence;        /* of orders */
-    int without_twin;         /* 1: the last one was killed; the program itself is read */
+    char socket[64];          /* its name */
+    int without_twin;         /* 1: the last one was killed; the programs themselves are read */
     int lost;                 /* 1: whose memory was read has ended meanwhile */
-    int stopped;
-    uint32_t last_order;
-    int main_has_ended;
-    int was_job_stopped;      /* SIGSTOP or Ctrl-Z had stopped it: it will be again */
     int64_t stopped_at, ran_on_at;
-    struct saving saving;
     uint64_t generation;      /* of the last image */
     char message[480];        /* what went wrong, for whoever asked */
 };
@@ -43,62 +64,70 @@ struct step {
 /* Fills step->message and returns status, an exit status. */
 int fail(struct step *step, int status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* The exit status for what a kind or the writer returned, with a sentence. */
-int fail_with(struct step *step, int error, const char *what);
+int fail_with(struct process *process, int error, const char *what);
 int64_t now_nanoseconds(void);
 
-/* members.c: finding the step's processes. Exit status, 0 when step->page is mapped. */
+/* members.c: finding the step's processes. Exit status, 0 when there is one and all have their pages. */
 int members_find(struct step *step);
 void members_forget(struct step *step);
-int members_page_is_dead(const struct step *step);
-/* Any child that is not one of our helpers; waits a little for one that is being born. */
-int members_check_children(struct step *step);
+int members_page_is_dead(const struct process *process);
+int members_any_is_dead(const struct step *step);
+void members_drop(struct process *process);       /* it has ended */
+/* Looks once at who is there now: in *ret_pending how many have no page yet; 1 in *ret_news when that has changed. */
+int members_look(struct step *step, int *ret_pending, int *ret_news);
+/* While all stand: those whose parents are none of ours, as members_look(). */
+int members_find_orphans(struct step *step, int *ret_news);
+void members_sort(struct step *step);             /* as the image has them */
 
-/* stop.c: orders to the parked process. */
-int stop_process(struct step *step);              /* exit status */
-int stop_order(struct step *step, enum agent_order order);  /* 0 or -errno of the process; -ETIMEDOUT */
-void stop_order_give(struct step *step, enum agent_order order); /* the same in two halves, for orders that meet */
-int stop_order_wait(struct step *step);
+/* stop.c: orders to parked processes. */
+int stop_all(struct step *step);                  /* exit status */
+int stop_order(struct process *process, enum agent_order order);  /* 0 or -errno of the process; -ETIMEDOUT */
+void stop_order_give(struct process *process, enum agent_order order); /* the same in two halves, for orders that meet */
+int stop_order_wait(struct process *process);
 int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argument); /* struct saving's `ask` */
 int stop_given_up(struct step *step);             /* the requester's time is over */
 void stop_resume(struct step *step);
-/* Without a twin: has the program not freed itself meanwhile? 1 with a twin. */
+/* Without a twin: has no program freed itself meanwhile? 1 with a twin. */
 int stop_still_holds(const struct step *step);
-void stop_exit_program(struct step *step);
-void stop_say(struct step *step);                 /* step->message to the program's stderr */
+void stop_exit_programs(struct step *step);
+void stop_forget(struct process *process);
+void stop_say(struct step *step);                 /* step->message to the stderr of the program that asked */
 
 /* obstacles.c: why a thread does not stop. Exit status. */
 struct obstacle {
     uint32_t tid;             /* 0: none */
     int64_t since;
 };
-int obstacles_before(struct step *step);          /* while the program runs */
-int obstacles_look(struct step *step, struct obstacle *obstacle, uint32_t tid); /* at one that does not come; 0: it still may */
-int obstacles_fail(struct step *step, uint32_t tid); /* it did not */
+int obstacles_before(struct process *process);    /* while the program runs */
+int obstacles_look(struct process *process, struct obstacle *obstacle, uint32_t tid); /* at one that does not come; 0: it still may */
+int obstacles_fail(struct process *process, uint32_t tid); /* it did not */
 
 /* meeting.c: the abstract socket. */
 int meeting_open(struct step *step);
-int meeting_accept(struct step *step, int pid, int *ret_connection);    /* of that process; -errno */
+int meeting_accept(struct process *process, int pid, int *ret_connection);    /* of that process; -errno */
 int meeting_receive(int connection, int *ret_descriptors, int count);
 /* Gives an order whose answer comes over a connection: `count` descriptors are received, or, count 0, the one at
  * *descriptors is handed over. 0 or -errno. */
-int meeting_order(struct step *step, enum agent_order order, int *descriptors, int count);
+int meeting_order(struct process *process, enum agent_order order, int *descriptors, int count);
 int meeting_fetch_memory(struct saving *saving, const struct agent_range *range, struct buffer *bytes); /* saving->fetch_memory */
 int meeting_fetch(struct saving *saving, const int *numbers, int count, int *ret_handles); /* saving->fetch_handles */
 
 /* signals.c: exit status. */
-int signals_list_timers(struct step *step);       /* before ORDER_DESCRIBE, */
-int signals_collect(struct step *step);           /* and behind it: what waits, in page->waiting */
+int signals_list_timers(struct process *process);       /* before ORDER_DESCRIBE, */
+int signals_collect(struct process *process);           /* and behind it: what waits, in page->waiting */
 
 /* describe.c: what is looked at while the program is stopped. Exit status. */
-int describe_mappings(struct step *step);
-int describe_descriptors(struct step *step);
-void describe_free(struct step *step);
+int describe_mappings(struct process *process);
+int describe_descriptors(struct process *process);
+int describe_sharing(struct step *step);          /* behind the descriptors of all */
+void describe_free(struct process *process);
 
 /* twin.c: exit status. */
-int twin_take(struct step *step);                 /* the view: a twin, or the process itself when memory is short */
-int twin_copy(struct step *step);                 /* what the twin lacks */
-int twin_leave(struct step *step);                /* it leaves the descriptors and hands over its memory */
-void twin_end(struct step *step);
+int twin_memory_is_short(const struct step *step);
+int twin_take(struct process *process, int memory_is_short); /* the view: a twin, or else the process itself */
+int twin_copy(struct process *process);                 /* what the twin lacks */
+int twin_leave(struct process *process);                /* it leaves the descriptors and hands over its memory */
+void twin_end(struct process *process);
 
 /* pages.c: the contents of memory, by several workers. -errno; -ETIMEDOUT at the deadline. */
 int pages_save(struct saving *saving, int64_t deadline);

@@ -12,24 +12,24 @@
 #include "saver.h"
 
 /* Memory of the page that is not always there: now it can be refused. */
-static int make_room(struct step *step, size_t from, size_t length)
+static int make_room(struct process *process, size_t from, size_t length)
 {
-    if (fallocate(step->page_descriptor, 0, (off_t)from, (off_t)length))
-        return fail(step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe timers and signals: %s", strerror(errno));
+    if (fallocate(process->page_descriptor, 0, (off_t)from, (off_t)length))
+        return fail(process->step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe timers and signals: %s", strerror(errno));
     return 0;
 }
 
 /* Only the program itself may open the list when it is not dumpable. */
-static int read_timers(struct step *step, char **ret_text)
+static int read_timers(struct process *process, char **ret_text)
 {
     int handle, error;
 
-    *ret_text = proc_read(step->saving.pid, "timers", NULL);
+    *ret_text = proc_read(process->saving.pid, "timers", NULL);
     if (*ret_text)
         return 0;
     if (errno == ENOENT)
-        return refuse(&step->saving, "R-TIMER", "this kernel does not tell which timers there are");
-    error = meeting_order(step, ORDER_TIMERS, &handle, 1);
+        return refuse(&process->saving, "R-TIMER", "this kernel does not tell which timers there are");
+    error = meeting_order(process, ORDER_TIMERS, &handle, 1);
     if (error)
         return error;
     *ret_text = read_all(handle, NULL);
@@ -38,24 +38,24 @@ static int read_timers(struct step *step, char **ret_text)
     return *ret_text ? 0 : error;
 }
 
-int signals_list_timers(struct step *step)
+int signals_list_timers(struct process *process)
 {
     static struct agent_timer timers[AGENT_MAX_TIMERS];
     uint32_t count;
     char *text;
-    int error = read_timers(step, &text), status;
+    int error = read_timers(process, &text), status;
 
     if (!error)
-        error = timers_list(&step->saving, text, timers, &count);
+        error = timers_list(&process->saving, text, timers, &count);
     free(text);
     if (error)
-        return fail_with(step, error, "the program's timers cannot be read");
-    status = make_room(step, offsetof(struct agent_page, timer_count),
+        return fail_with(process, error, "the program's timers cannot be read");
+    status = make_room(process, offsetof(struct agent_page, timer_count),
                        offsetof(struct agent_page, timers) - offsetof(struct agent_page, timer_count) + count * sizeof *timers);
     if (status)
         return status;
-    memcpy(step->page->timers, timers, count * sizeof *timers);
-    step->page->timer_count = count;
+    memcpy(process->page->timers, timers, count * sizeof *timers);
+    process->page->timer_count = count;
     return 0;
 }
 
@@ -74,51 +74,51 @@ static uint64_t ours(const struct agent_page *page)
 
 /* Room for all that this user has waiting anywhere, and for some that may come. To be taken out and put back again, they must
  * find room in the kernel's queue, too. */
-static int make_waiting_room(struct step *step, const char *status)
+static int make_waiting_room(struct process *process, const char *status)
 {
     const char *queue = status_field(status, "SigQ");
     uint64_t used = 0, most = 0;
 
     if (!queue || sscanf(queue, "%" SCNu64 "/%" SCNu64, &used, &most) != 2 || used > AGENT_MAX_WAITING - AGENT_MAX_WAITING / 8)
-        return fail_with(step, refuse(&step->saving, "R-PENDING-SIGNAL", "%" PRIu64 " signals and timers of this user are waiting",
+        return fail_with(process, refuse(&process->saving, "R-PENDING-SIGNAL", "%" PRIu64 " signals and timers of this user are waiting",
                                       used), "signals");
-    step->page->waiting_room = (uint32_t)used + AGENT_MAX_WAITING / 8;
-    return make_room(step, offsetof(struct agent_page, waiting), step->page->waiting_room * sizeof *step->page->waiting);
+    process->page->waiting_room = (uint32_t)used + AGENT_MAX_WAITING / 8;
+    return make_room(process, offsetof(struct agent_page, waiting), process->page->waiting_room * sizeof *process->page->waiting);
 }
 
-static int ask_thread(struct step *step, uint32_t tid, const char *status)
+static int ask_thread(struct process *process, uint32_t tid, const char *status)
 {
     int error;
 
-    if (!step->page->waiting_room && (error = make_waiting_room(step, status)))
+    if (!process->page->waiting_room && (error = make_waiting_room(process, status)))
         return error;
-    step->page->waiting_tid = tid;
-    error = stop_order(step, ORDER_WAITING);
+    process->page->waiting_tid = tid;
+    error = stop_order(process, ORDER_WAITING);
     if (error == -E2BIG)
-        error = refuse(&step->saving, "R-PENDING-SIGNAL", "signals come faster than they can be counted");
-    return error ? fail_with(step, error, "the signals that wait") : 0;
+        error = refuse(&process->saving, "R-PENDING-SIGNAL", "signals come faster than they can be counted");
+    return error ? fail_with(process, error, "the signals that wait") : 0;
 }
 
-int signals_collect(struct step *step)
+int signals_collect(struct process *process)
 {
-    const struct agent_page *page = step->page;
+    const struct agent_page *page = process->page;
     int status = 0;
 
-    step->page->waiting_count = step->page->waiting_room = 0;
-    for (uint32_t i = 0; !status && i < step->saving.thread_count; i++) {
+    process->page->waiting_count = process->page->waiting_room = 0;
+    for (uint32_t i = 0; !status && i < process->saving.thread_count; i++) {
         uint32_t tid = page->threads[i].tid;
         char path[64];
         snprintf(path, sizeof path, "task/%u/status", tid);
-        char *text = proc_read(step->saving.pid, path, NULL);
+        char *text = proc_read(process->saving.pid, path, NULL);
         uint64_t waits = text ? mask_of(text, "SigPnd") : 0;
         if (text && tid == page->pid)
             waits |= mask_of(text, "ShdPnd"); /* of the process: its main thread sees to it */
         if (!text)
-            status = fail_with(step, -errno, "the signals that wait");
+            status = fail_with(process, -errno, "the signals that wait");
         else if (waits & ~ours(page))
-            status = ask_thread(step, tid, text);
+            status = ask_thread(process, tid, text);
         free(text);
     }
-    step->saving.waiting_count = page->waiting_count;
+    process->saving.waiting_count = page->waiting_count;
     return status;
 }

@@ -17,7 +17,7 @@
 
 #include "saver.h"
 
-enum { ORDER_SECONDS = 60, LET_OUT_SECONDS = 2 };
+enum { ORDER_SECONDS = 60, LET_OUT_SECONDS = 2, STOP_MILLISECONDS_EACH = 20 };
 
 static void wake(uint32_t *word)
 {
@@ -30,11 +30,11 @@ static void wait_word(uint32_t *word, uint32_t value, long milliseconds)
     syscall(SYS_futex, word, FUTEX_WAIT, value, &timeout, NULL, 0);
 }
 
-void stop_order_give(struct step *step, enum agent_order order)
+void stop_order_give(struct process *process, enum agent_order order)
 {
-    step->last_order = ORDER_WORD(++step->sequence, order);
-    __atomic_store_n(&step->page->order, step->last_order, __ATOMIC_SEQ_CST);
-    wake(&step->page->order);
+    process->last_order = ORDER_WORD(++process->sequence, order);
+    __atomic_store_n(&process->page->order, process->last_order, __ATOMIC_SEQ_CST);
+    wake(&process->page->order);
 }
 
 static int is_parked(const struct agent_page *page, uint32_t tid)
@@ -69,7 +69,13 @@ struct sent {
     } *threads;
     size_t count, room;
     uint32_t look;
-    struct sent *by_libc_signal; /* those that were sent the other one, too */
+};
+
+/* A process that is being stopped. */
+struct stopping {
+    struct sent sent;
+    struct sent by_libc_signal; /* those that were sent the other one, too */
+    struct obstacle obstacle;
 };
 
 static int was_sent(struct sent *sent, uint32_t tid)
@@ -97,26 +103,27 @@ static int was_sent(struct sent *sent, uint32_t tid)
 enum { LIBC_SIGNAL_AFTER = 5000000 /* nanoseconds; most threads have parked by then */ };
 
 /* A thread of libc's that blocks the stop signal, see preload/shim/stop.c. */
-static void try_libc_signal(struct step *step, struct sent *sent, uint32_t tid)
+static void try_libc_signal(struct process *process, uint32_t tid)
 {
     char name[64];
     uint64_t blocked, both = UINT64_C(1) << (STOP_SIGNAL - 1) | UINT64_C(1) << (LIBC_SIGNAL - 1);
 
-    if (!__atomic_load_n(&step->page->libc_signal, __ATOMIC_SEQ_CST) ||
-        now_nanoseconds() - step->stopped_at < LIBC_SIGNAL_AFTER)
+    if (!__atomic_load_n(&process->page->libc_signal, __ATOMIC_SEQ_CST) ||
+        now_nanoseconds() - process->step->stopped_at < LIBC_SIGNAL_AFTER)
         return;
     snprintf(name, sizeof name, "task/%u/status", tid);
-    char *status = proc_read((int)step->page->pid, name, NULL);
+    char *status = proc_read((int)process->page->pid, name, NULL);
     const char *mask = status ? status_field(status, "SigBlk") : NULL;
     blocked = mask ? strtoull(mask, NULL, 16) & both : 0;
     free(status);
-    if (blocked == UINT64_C(1) << (STOP_SIGNAL - 1) && !was_sent(sent->by_libc_signal, tid))
-        send(step->page, tid, LIBC_SIGNAL, step->page->token);
+    if (blocked == UINT64_C(1) << (STOP_SIGNAL - 1) && !was_sent(&process->stopping->by_libc_signal, tid))
+        send(process->page, tid, LIBC_SIGNAL, process->page->token);
 }
 
 /* Looks at all threads once: sends the signal to new ones. Returns how many are not parked; one of them in *ret_tid. */
-static int scan_threads(struct step *step, struct sent *sent, uint32_t *ret_tid, uint32_t *ret_count)
+static int scan_threads(struct process *process, uint32_t *ret_tid, uint32_t *ret_count)
 {
+    struct sent *sent = &process->stopping->sent;
     char path[64];
     DIR *tasks;
     struct dirent *entry;
@@ -124,7 +131,7 @@ static int scan_threads(struct step *step, struct sent *sent, uint32_t *ret_tid,
 
     *ret_count = 0;
     sent->look++;
-    snprintf(path, sizeof path, "/proc/%u/task", step->page->pid);
+    snprintf(path, sizeof path, "/proc/%u/task", process->page->pid);
     tasks = opendir(path);
     if (!tasks)
         return -ESRCH;
@@ -133,12 +140,12 @@ static int scan_threads(struct step *step, struct sent *sent, uint32_t *ret_tid,
         if (!tid)
             continue;
         ++*ret_count;
-        if (is_parked(step->page, tid))
+        if (is_parked(process->page, tid))
             continue;
         *ret_tid = tid;
         running++;
         if (!was_sent(sent, tid)) {
-            int error = send(step->page, tid, STOP_SIGNAL, step->page->token);
+            int error = send(process->page, tid, STOP_SIGNAL, process->page->token);
             if (error == -ESRCH)
                 running--; /* it has ended meanwhile */
             else if (error) {
@@ -146,16 +153,16 @@ static int scan_threads(struct step *step, struct sent *sent, uint32_t *ret_tid,
                 return error;
             }
         } else
-            try_libc_signal(step, sent, tid);
+            try_libc_signal(process, tid);
     }
     closedir(tasks);
     return *ret_count ? running : -ESRCH;
 }
 
 /* Slots for twice the threads there are: memory that tmpfs cannot refuse any more when they park. */
-static int make_room(struct step *step)
+static int make_room(struct process *process)
 {
-    char *status = proc_read((int)step->page->pid, "status", NULL);
+    char *status = proc_read((int)process->page->pid, "status", NULL);
     const char *threads = status ? status_field(status, "Threads") : NULL;
     uint64_t room = (threads ? strtoull(threads, NULL, 10) : 1) * 2 + 64;
     const size_t ranges = offsetof(struct agent_page, range_count), threads_at = offsetof(struct agent_page, threads);
@@ -163,52 +170,52 @@ static int make_room(struct step *step)
     free(status);
     if (room > AGENT_MAX_THREADS)
         room = AGENT_MAX_THREADS;
-    if (fallocate(step->page_descriptor, 0, (off_t)ranges, (off_t)(threads_at - ranges + room * sizeof *step->page->threads)) ||
-        fallocate(step->page_descriptor, 0, offsetof(struct agent_page, traits), (off_t)(room * sizeof *step->page->traits)))
-        return fail(step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe %ju threads: %s", (uintmax_t)room,
+    if (fallocate(process->page_descriptor, 0, (off_t)ranges, (off_t)(threads_at - ranges + room * sizeof *process->page->threads)) ||
+        fallocate(process->page_descriptor, 0, offsetof(struct agent_page, traits), (off_t)(room * sizeof *process->page->traits)))
+        return fail(process->step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe %ju threads: %s", (uintmax_t)room,
                     strerror(errno));
-    step->page->thread_room = (uint32_t)room;
+    process->page->thread_room = (uint32_t)room;
     return 0;
 }
 
 /* A job-stopped process is woken: our signal waits for every thread, so none comes to run the program's code. */
-static void wake_when_job_stopped(struct step *step)
+static void wake_when_job_stopped(struct process *process)
 {
-    char *status = proc_read((int)step->page->pid, "status", NULL);
+    char *status = proc_read((int)process->page->pid, "status", NULL);
     const char *state = status ? status_field(status, "State") : NULL;
 
     if (state && *state == 'Z')
-        step->main_has_ended = 1;
-    if (state && *state == 'T' && !step->was_job_stopped) {
-        step->was_job_stopped = 1;
-        kill((int)step->page->pid, SIGCONT);
+        process->main_has_ended = 1;
+    if (state && *state == 'T' && !process->was_job_stopped) {
+        process->was_job_stopped = 1;
+        kill((int)process->page->pid, SIGCONT);
     }
     free(status);
 }
 
 /* Threads of a stop that was given up may still be on their way out. */
-static int await_leaving(struct step *step)
+static int await_leaving(struct process *process)
 {
-    struct agent_page *page = step->page;
+    struct agent_page *page = process->page;
     int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000);
 
-    step->sequence = page->order >> 8;
+    process->sequence = page->order >> 8;
     if (ORDER_KIND(page->order) != ORDER_NONE)
-        stop_order_give(step, ORDER_RESUME);
+        stop_order_give(process, ORDER_RESUME);
     __atomic_fetch_add(&page->release, 1, __ATOMIC_SEQ_CST);
     wake(&page->release);
     while (__atomic_load_n(&page->inside, __ATOMIC_SEQ_CST)) {
-        if (now_nanoseconds() > deadline || members_page_is_dead(step))
-            return fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: a thread has not left the checkpoint before");
-        wake_when_job_stopped(step); /* stopped again by the checkpoint before, it is still in our handler */
+        if (now_nanoseconds() > deadline || members_page_is_dead(process))
+            return fail(process->step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: a thread has not left the checkpoint before");
+        wake_when_job_stopped(process); /* stopped again by the checkpoint before, it is still in our handler */
         poll(NULL, 0, 1);
     }
     return 0;
 }
 
-static void begin_stop(struct step *step)
+static void begin_stop(struct process *process)
 {
-    struct agent_page *page = step->page;
+    struct agent_page *page = process->page;
     uint32_t used = page->parked < page->thread_room ? page->parked : page->thread_room;
     uint64_t token;
 
@@ -225,7 +232,7 @@ static void begin_stop(struct step *step)
     page->message[0] = 0;
     __atomic_store_n(&page->wanted, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&page->token, token, __ATOMIC_SEQ_CST);
-    stop_order_give(step, ORDER_STOP);
+    stop_order_give(process, ORDER_STOP);
 }
 
 int stop_given_up(struct step *step)
@@ -234,12 +241,12 @@ int stop_given_up(struct step *step)
 }
 
 /* Threads that were inside the vDSO, and went on, get the signal again; some may be there most of the time. */
-static int send_to_let_out(struct step *step)
+static int send_to_let_out(struct process *process)
 {
-    struct agent_page *page = step->page;
+    struct agent_page *page = process->page;
     int error = 0;
 
-    if (now_nanoseconds() > step->stopped_at + LET_OUT_SECONDS * INT64_C(1000000000))
+    if (now_nanoseconds() > process->step->stopped_at + LET_OUT_SECONDS * INT64_C(1000000000))
         __atomic_store_n(&page->let_out_allowed, 0, __ATOMIC_SEQ_CST);
     for (int i = 0; !error && i < AGENT_LET_OUT; i++) {
         uint32_t tid = __atomic_exchange_n(&page->let_out[i], 0, __ATOMIC_SEQ_CST);
@@ -249,149 +256,288 @@ static int send_to_let_out(struct step *step)
     return error == -ESRCH ? 0 : error;
 }
 
-static int await_threads(struct step *step, struct sent *sent)
+/* One look at a process that has the order. *ret_tid: a thread that has not come; 0: all have, or it has ended. Exit status. */
+static int look_at_threads(struct process *process, uint32_t *ret_tid)
 {
-    int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000);
-    uint32_t tid = 0, count = 0;
-    struct obstacle obstacle = { 0 };
+    struct agent_page *page = process->page;
+    uint32_t count = 0;
+    int running = send_to_let_out(process);
 
+    *ret_tid = 0;
+    if (!running)
+        running = scan_threads(process, ret_tid, &count);
+    if (running < 0 && running != -ESRCH)
+        return fail(process->step, EXIT_SYSTEM, "no checkpoint: the stop signal cannot be queued: %s", strerror(-running));
+    if (page->parked > page->thread_room)
+        return fail(process->step, EXIT_REFUSED, "no checkpoint: R-MANY-THREADS: more than %u threads, or they multiply too fast",
+                    page->thread_room);
+    if (running == -ESRCH)
+        return 0; /* members_look() drops it */
+    process->is_parked = !running && count == page->parked;
+    process->saving.thread_count = count;
+    if (process->is_parked)
+        stop_forget(process);
+    else
+        *ret_tid = running ? *ret_tid : page->pid;
+    return process->main_has_ended && running == 1 ? obstacles_fail(process, *ret_tid) : 0;
+}
+
+void stop_forget(struct process *process)
+{
+    if (!process->stopping)
+        return;
+    free(process->stopping->sent.threads);
+    free(process->stopping->by_libc_signal.threads);
+    free(process->stopping);
+    process->stopping = NULL;
+}
+
+static int give_stop(struct process *process)
+{
+    int status = process->is_open ? 0 : obstacles_before(process);
+
+    if (!status)
+        status = make_room(process);
+    if (!status)
+        status = await_leaving(process);
+    if (status && members_page_is_dead(process)) {
+        process->step->message[0] = 0;
+        return 0; /* members_look() drops it */
+    }
+    if (status)
+        return status;
+    process->stopping = calloc(1, sizeof *process->stopping);
+    if (!process->stopping)
+        return fail(process->step, EXIT_SYSTEM, "no checkpoint: out of memory");
+    process->saving.pid = process->pid;
+    process->saving.page = process->page;
+    process->saving.looked_at = process->page->looked_at;
+    process->saving.page_device = process->page_device;
+    process->saving.page_inode = process->page_inode;
+    process->saving.memory = process->saving.pagemap = process->saving.copies = -1;
+    begin_stop(process);
+    process->stopped = 1;
+    return 0;
+}
+
+/* What is in the way of one that does not come. */
+static int look_closer(struct process *process, uint32_t tid)
+{
+    struct obstacle *obstacle = &process->stopping->obstacle;
+
+    wake_when_job_stopped(process);
+    return obstacles_look(process, obstacle, obstacle->tid ? obstacle->tid : tid) ? EXIT_REFUSED : 0;
+}
+
+/* One look at all that have pages: in *ret_late one that has not come, and the thread. */
+static int look_at_all(struct step *step, struct process **ret_late, uint32_t *ret_tid)
+{
+    int status = 0;
+
+    *ret_late = NULL;
+    for (struct process *process = step->processes; process && !status; process = process->next) {
+        uint32_t tid;
+        if (!process->page || process->is_parked)
+            continue;
+        if (!process->stopped)
+            status = give_stop(process);
+        if (!status && process->stopped)
+            status = look_at_threads(process, &tid);
+        if (status || !process->stopped || !tid)
+            continue;
+        status = look_closer(process, tid);
+        *ret_late = process;
+        *ret_tid = tid;
+    }
+    return status;
+}
+
+static int fail_late(struct step *step, struct process *late, uint32_t tid)
+{
+    if (now_nanoseconds() > step->request->deadline)
+        return stop_given_up(step);
+    if (late)
+        return obstacles_fail(late, tid);
+    return fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: processes are born faster than they can be stopped, or one does "
+                "not come up");
+}
+
+/* Waits for those that are there; then looks who else is, until nobody is new. Children of a process whose children are just
+ * ending may be missed by a look at /proc: so a second one must see what the first saw. */
+static int stop_everybody(struct step *step)
+{
+    struct process *late;
+    uint32_t tid = 0;
+    int status, pending, news, quiet = 0, count = 0;
+
+    for (struct process *process = step->processes; process; process = process->next)
+        count++;
+    int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000) + count * STOP_MILLISECONDS_EACH * INT64_C(1000000);
     if (deadline > step->request->deadline)
         deadline = step->request->deadline;
-    for (;;) {
-        uint32_t parked = __atomic_load_n(&step->page->parked, __ATOMIC_SEQ_CST);
-        int running = send_to_let_out(step);
-        if (!running)
-            running = scan_threads(step, sent, &tid, &count);
-        if (running < 0)
-            return running == -ESRCH ? fail(step, EXIT_NO_IMAGE, "no checkpoint: the program has ended")
-                                     : fail(step, EXIT_SYSTEM, "no checkpoint: the stop signal cannot be queued: %s",
-                                            strerror(-running));
-        if (!running && step->page->parked <= step->page->thread_room && count == step->page->parked) {
-            step->saving.thread_count = count;
-            return 0;
-        }
-        if (step->page->parked > step->page->thread_room)
-            return fail(step, EXIT_REFUSED, "no checkpoint: R-MANY-THREADS: more than %u threads, or they multiply too fast",
-                        step->page->thread_room);
-        if (now_nanoseconds() > deadline || (step->main_has_ended && running == 1))
-            return deadline == step->request->deadline ? stop_given_up(step) : obstacles_fail(step, tid);
-        wait_word(&step->page->parked, parked, 1);
-        if (step->page->parked != parked)
+    while (quiet < 2) {
+        status = look_at_all(step, &late, &tid);
+        pending = news = 0;
+        if (!status && !late)
+            status = members_look(step, &pending, &news);
+        if (!status && !late && !pending && !news && !quiet)
+            status = members_find_orphans(step, &news);
+        if (status)
+            return status;
+        if (!step->processes)
+            return fail(step, EXIT_NO_IMAGE, "no checkpoint: the program has ended");
+        quiet = late || pending || news ? 0 : quiet + 1;
+        if (!late && !pending)
             continue;
-        wake_when_job_stopped(step);
-        if (running && obstacles_look(step, &obstacle, obstacle.tid ? obstacle.tid : tid))
-            return EXIT_REFUSED;
+        if (now_nanoseconds() > deadline)
+            return fail_late(step, late, tid);
+        if (late)
+            wait_word(&late->page->parked, late->page->parked, 1);
+        else
+            poll(NULL, 0, 1);
     }
+    return 0;
 }
 
 /* Few programs use any of it. */
-static int ask_for_ipc(struct step *step)
+static int ask_for_ipc(struct process *process)
 {
-    const struct agent_page *page = step->page;
+    const struct agent_page *page = process->page;
 
     if (!page->ipc_count && !page->undo_count)
         return 0;
-    if (fallocate(step->page_descriptor, 0, offsetof(struct agent_page, ipc), (off_t)(sizeof *page - offsetof(struct agent_page, ipc))))
-        return fail(step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe what the program uses of System V IPC: %s",
+    if (fallocate(process->page_descriptor, 0, offsetof(struct agent_page, ipc), (off_t)(sizeof *page - offsetof(struct agent_page, ipc))))
+        return fail(process->step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe what the program uses of System V IPC: %s",
                     strerror(errno));
-    return stop_order(step, ORDER_IPC) ? fail(step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer") : 0;
+    return stop_order(process, ORDER_IPC) ? fail(process->step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer") : 0;
 }
 
-int stop_process(struct step *step)
+static int describe_all(struct step *step)
 {
-    struct sent by_libc_signal = { 0 }, sent = { .by_libc_signal = &by_libc_signal };
-    int status;
+    int status = 0;
 
-    step->saving.pid = (int)step->page->pid;
-    step->saving.page = step->page;
-    step->saving.looked_at = step->page->looked_at;
-    step->saving.page_device = step->page_device;
-    step->saving.page_inode = step->page_inode;
-    step->saving.memory = step->saving.pagemap = step->saving.copies = -1;
-    if ((status = obstacles_before(step)) || (status = make_room(step)) || (status = await_leaving(step)))
+    for (struct process *process = step->processes; process && !status; process = process->next) {
+        status = signals_list_timers(process);
+        if (!status && stop_order(process, ORDER_DESCRIBE))
+            status = fail(step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer");
+        if (!status)
+            status = ask_for_ipc(process);
+    }
+    return status;
+}
+
+int stop_all(struct step *step)
+{
+    int status = 0;
+
+    for (struct process *process = step->processes; process && !status; process = process->next) {
+        status = process->page ? obstacles_before(process) : 0;
+        process->is_open = process->page && !status;
+        if (status && members_page_is_dead(process)) {
+            step->message[0] = 0;
+            status = 0;
+        }
+    }
+    if (status)
         return status;
     step->stopped_at = now_nanoseconds();
-    begin_stop(step);
-    step->stopped = 1;
-    status = await_threads(step, &sent);
-    free(sent.threads);
-    free(by_libc_signal.threads);
-    if (!status)
-        status = signals_list_timers(step);
-    if (!status && stop_order(step, ORDER_DESCRIBE))
-        status = fail(step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer");
-    return status ? status : ask_for_ipc(step);
+    status = stop_everybody(step);
+    if (status)
+        return status;
+    members_sort(step);
+    return describe_all(step);
 }
 
-static int still_there(const struct step *step)
+static int still_there(const struct process *process)
 {
-    return !members_page_is_dead(step) && (!kill((int)step->page->pid, 0) || errno == EPERM);
+    return !members_page_is_dead(process) && (!kill((int)process->page->pid, 0) || errno == EPERM);
 }
 
-int stop_order_wait(struct step *step)
+int stop_order_wait(struct process *process)
 {
     int64_t deadline = now_nanoseconds() + ORDER_SECONDS * INT64_C(1000000000);
-    uint32_t answer, wanted = __atomic_load_n(&step->page->order, __ATOMIC_SEQ_CST);
+    uint32_t answer, wanted = __atomic_load_n(&process->page->order, __ATOMIC_SEQ_CST);
 
-    while ((answer = __atomic_load_n(&step->page->answer, __ATOMIC_SEQ_CST)) != wanted) {
-        if (now_nanoseconds() > deadline || !still_there(step))
+    while ((answer = __atomic_load_n(&process->page->answer, __ATOMIC_SEQ_CST)) != wanted) {
+        if (now_nanoseconds() > deadline || !still_there(process))
             return -ETIMEDOUT;
-        wait_word(&step->page->answer, answer, 100);
+        wait_word(&process->page->answer, answer, 100);
     }
-    return step->page->result;
+    return process->page->result;
 }
 
-int stop_order(struct step *step, enum agent_order order)
+int stop_order(struct process *process, enum agent_order order)
 {
-    stop_order_give(step, order);
-    return stop_order_wait(step);
+    stop_order_give(process, order);
+    return stop_order_wait(process);
+}
+
+static void resume(struct process *process)
+{
+    process->stopped = process->is_parked = 0;
+    if (process->was_job_stopped)
+        kill(process->pid, SIGSTOP); /* it finds the order when somebody continues it */
+    process->was_job_stopped = 0;
+    stop_order_give(process, ORDER_RESUME);
+    __atomic_fetch_add(&process->page->release, 1, __ATOMIC_SEQ_CST);
+    wake(&process->page->release);
 }
 
 int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argument)
 {
-    struct step *step = (struct step *)((char *)saving - offsetof(struct step, saving));
+    struct process *process = process_of(saving);
 
     /* memory that tmpfs could refuse the program, which would be a SIGBUS */
     if (order == ORDER_PAIR &&
-        fallocate(step->page_descriptor, 0, offsetof(struct agent_page, pair), sizeof step->page->pair))
+        fallocate(process->page_descriptor, 0, offsetof(struct agent_page, pair), sizeof process->page->pair))
         return -errno;
-    step->page->argument = argument;
-    return stop_order(step, order);
+    process->page->argument = argument;
+    return stop_order(process, order);
 }
 
 void stop_resume(struct step *step)
 {
-    if (!step->stopped)
-        return;
-    step->stopped = 0;
-    step->ran_on_at = now_nanoseconds();
-    if (step->was_job_stopped)
-        kill((int)step->page->pid, SIGSTOP); /* it finds the order when somebody continues it */
-    step->was_job_stopped = 0;
-    stop_order_give(step, ORDER_RESUME);
-    __atomic_fetch_add(&step->page->release, 1, __ATOMIC_SEQ_CST);
-    wake(&step->page->release);
+    int any = 0;
+
+    for (struct process *process = step->processes; process; process = process->next) {
+        any |= process->stopped;
+        if (process->stopped)
+            resume(process);
+    }
+    if (any)
+        step->ran_on_at = now_nanoseconds();
 }
 
 int stop_still_holds(const struct step *step)
 {
-    return !step->stopped || __atomic_load_n(&step->page->order, __ATOMIC_SEQ_CST) == step->last_order;
+    for (const struct process *process = step->processes; process; process = process->next)
+        if (process->stopped && __atomic_load_n(&process->page->order, __ATOMIC_SEQ_CST) != process->last_order)
+            return 0;
+    return 1;
 }
 
-void stop_exit_program(struct step *step)
+/* Parents first: none of them then runs on because a child has ended. */
+void stop_exit_programs(struct step *step)
 {
     step->ran_on_at = now_nanoseconds();
-    stop_order_give(step, ORDER_EXIT);
-    for (int i = 0; i < 1000 && still_there(step); i++)
-        wait_word(&step->page->answer, step->page->answer, 10);
-    step->stopped = 0;
+    for (struct process *process = step->processes; process; process = process->next)
+        stop_order_give(process, ORDER_EXIT);
+    for (struct process *process = step->processes; process; process = process->next) {
+        for (int i = 0; i < 1000 && still_there(process); i++)
+            wait_word(&process->page->answer, process->page->answer, 10);
+        process->stopped = 0;
+    }
 }
 
 /* The program writes the line itself: it then has the place in the file, or in the pipe, that its own lines have. */
 void stop_say(struct step *step)
 {
-    if (!step->message[0] || !step->page || members_page_is_dead(step))
+    struct process *process = step->processes;
+
+    while (process && process->pid != step->request->requester)
+        process = process->next;
+    if (!step->message[0] || !process || !process->page || members_page_is_dead(process))
         return; /* nobody is there to be told, or somebody who would die of the signal */
-    snprintf(step->page->message, sizeof step->page->message, "stasis: %s\n", step->message);
-    send(step->page, 0, STOP_SIGNAL, VALUE_SAY);
+    snprintf(process->page->message, sizeof process->page->message, "stasis: %s\n", step->message);
+    send(process->page, 0, STOP_SIGNAL, VALUE_SAY);
 }

@@ -77,12 +77,20 @@ static uint64_t kilobytes(const char *text, const char *key)
     return value ? strtoull(value, NULL, 10) * 1024 : UINT64_MAX;
 }
 
-/* In the worst case the program writes to all its pages while the image is written, and each is there twice. */
-static int memory_is_short(const struct step *step)
+static uint64_t bytes_of(const struct process *process)
 {
-    char *status = proc_read(step->saving.pid, "status", NULL);
+    char *status = proc_read(process->pid, "status", NULL);
+    uint64_t private = kilobytes(status, "RssAnon"), shared = kilobytes(status, "RssShmem");
+
+    free(status);
+    return private == UINT64_MAX ? 0 : private + (shared == UINT64_MAX ? 0 : shared /* copied at once */);
+}
+
+/* In the worst case the programs write to all their pages while the image is written, and each is there twice. */
+int twin_memory_is_short(const struct step *step)
+{
     char *machine = NULL;
-    uint64_t needs = kilobytes(status, "RssAnon"), shared = kilobytes(status, "RssShmem"), has, room = cgroup_room(step->saving.pid);
+    uint64_t needs = 0, has, room = cgroup_room(step->processes->pid);
     FILE *file = fopen("/proc/meminfo", "re");
     size_t length = 0;
 
@@ -91,44 +99,43 @@ static int memory_is_short(const struct step *step)
     if (file)
         fclose(file);
     has = kilobytes(machine, "MemAvailable");
-    if (needs != UINT64_MAX && shared != UINT64_MAX)
-        needs += shared; /* copied at once */
     free(machine);
-    free(status);
-    return text_list_holds(step->saving.test_fail, "memory") || (needs != UINT64_MAX && (needs > has || needs > room));
+    for (const struct process *process = step->processes; process; process = process->next)
+        needs += bytes_of(process);
+    return step->without_twin || text_list_holds(getenv(ENV_TEST_FAIL), "memory") || needs > has || needs > room;
 }
 
 /* The process without a twin is read itself; it makes itself dumpable until it runs on. */
-static int take_handles(struct step *step)
+static int take_handles(struct process *process)
 {
     int handles[2], error;
 
-    step->saving.view = step->saving.pid;
-    error = meeting_order(step, ORDER_HANDLES, handles, 2);
+    process->saving.view = process->saving.pid;
+    error = meeting_order(process, ORDER_HANDLES, handles, 2);
     if (error)
-        return fail_with(step, error, "the program's memory cannot be opened");
-    step->saving.memory = handles[0];
-    step->saving.pagemap = handles[1];
+        return fail_with(process, error, "the program's memory cannot be opened");
+    process->saving.memory = handles[0];
+    process->saving.pagemap = handles[1];
     return 0;
 }
 
-int twin_take(struct step *step)
+int twin_take(struct process *process, int memory_is_short)
 {
-    struct agent_page *page = step->page;
+    struct agent_page *page = process->page;
 
-    step->saving.test_fail = getenv(ENV_TEST_FAIL);
-    if (step->without_twin || memory_is_short(step) || text_list_holds(step->saving.test_fail, "fork") || stop_order(step, ORDER_TWIN))
-        return take_handles(step);
+    process->saving.test_fail = getenv(ENV_TEST_FAIL);
+    if (memory_is_short || text_list_holds(process->saving.test_fail, "fork") || stop_order(process, ORDER_TWIN))
+        return take_handles(process);
     while (!__atomic_load_n(&page->twin_answer, __ATOMIC_SEQ_CST)) {
         struct timespec timeout = { .tv_sec = 1 };
         char *state = proc_read(page->twin_pid, "stat", NULL), *at = state ? strrchr(state, ')') : NULL;
         int dead = !at || at[2] == 'Z';
         free(state);
         if (dead)
-            return take_handles(step);
+            return take_handles(process);
         syscall(SYS_futex, &page->twin_answer, FUTEX_WAIT, 0, &timeout, NULL, 0);
     }
-    step->saving.view = page->twin_pid;
+    process->saving.view = page->twin_pid;
     return 0;
 }
 
@@ -141,51 +148,51 @@ static int copies_files(const struct saving *saving)
     return 0;
 }
 
-int twin_copy(struct step *step)
+int twin_copy(struct process *process)
 {
-    struct saving *saving = &step->saving;
+    struct saving *saving = &process->saving;
     struct sysinfo machine;
     off_t length = 0;
     int error;
 
-    if (saving->view == saving->pid || !step->page->range_count)
+    if (saving->view == saving->pid || !process->page->range_count)
         return 0;
-    step->page->skip_absent = !sysinfo(&machine) && !machine.totalswap && !copies_files(saving);
+    process->page->skip_absent = !sysinfo(&machine) && !machine.totalswap && !copies_files(saving);
     saving->copies = memfd_create("stasis", MFD_CLOEXEC);
     if (saving->copies < 0)
-        return fail_with(step, -errno, "memory for copies");
-    for (uint32_t i = 0; i < step->page->range_count; i++)
-        length += (off_t)(step->page->ranges[i].end - step->page->ranges[i].start);
+        return fail_with(process, -errno, "memory for copies");
+    for (uint32_t i = 0; i < process->page->range_count; i++)
+        length += (off_t)(process->page->ranges[i].end - process->page->ranges[i].start);
     (void)!ftruncate(saving->copies, length); /* for a program that may only map it; our own RLIMIT_FSIZE may forbid it */
-    error = meeting_order(step, ORDER_COPY, &saving->copies, 0);
+    error = meeting_order(process, ORDER_COPY, &saving->copies, 0);
     if (error == -ENODATA)
         error = refuse(saving, "R-GUARD-PAGE", "a guard page lies in memory that a fork does not copy");
-    return error ? fail_with(step, error, "memory that a fork does not copy") : 0;
+    return error ? fail_with(process, error, "memory that a fork does not copy") : 0;
 }
 
-int twin_leave(struct step *step)
+int twin_leave(struct process *process)
 {
     int handles[2], error;
 
-    if (step->saving.view == step->saving.pid)
+    if (process->saving.view == process->saving.pid)
         return 0;
-    __atomic_store_n(&step->page->twin_order, TWIN_LEAVE, __ATOMIC_SEQ_CST);
-    syscall(SYS_futex, &step->page->twin_order, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-    error = meeting_accept(step, step->page->twin_pid, &step->twin);
+    __atomic_store_n(&process->page->twin_order, TWIN_LEAVE, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &process->page->twin_order, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    error = meeting_accept(process, process->page->twin_pid, &process->twin);
     if (!error)
-        error = meeting_receive(step->twin, handles, 2);
+        error = meeting_receive(process->twin, handles, 2);
     if (error)
-        return fail_with(step, error, "the twin does not answer");
-    step->saving.memory = handles[0];
-    step->saving.pagemap = handles[1];
+        return fail_with(process, error, "the twin does not answer");
+    process->saving.memory = handles[0];
+    process->saving.pagemap = handles[1];
     return 0;
 }
 
-void twin_end(struct step *step)
+void twin_end(struct process *process)
 {
-    if (step->twin < 0 && step->saving.view && step->saving.view != step->saving.pid)
-        kill(step->saving.view, SIGKILL); /* it never left the descriptors: nothing of the program's is closed by that */
-    if (step->twin >= 0)
-        close(step->twin); /* it reads the end of file, and ends */
-    step->twin = -1;
+    if (process->twin < 0 && process->saving.view && process->saving.view != process->saving.pid)
+        kill(process->saving.view, SIGKILL); /* it never left the descriptors: nothing of the program's is closed by that */
+    if (process->twin >= 0)
+        close(process->twin); /* it reads the end of file, and ends */
+    process->twin = -1;
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <errno.h>
 #include <linux/futex.h>
+#include <linux/kcmp.h>
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
@@ -256,6 +257,30 @@ int page_make(void)
     shim.page = page;
     shim.page_made = interval_now();
     return 0;
+}
+
+/* We are a fork child, with a copy of what the parent knows of itself. */
+void page_become(void)
+{
+    for (int i = 0; i < MAX_HELPERS; i++)
+        shim.helpers[i] = 0; /* the parent's */
+    cpu_clocks_forget();
+    shim.starting = shim.leaving = shim.remaking = 0;
+    shim.page = shim.old_page = NULL; /* not inherited */
+    shim.first = 0;
+    shim.pid_namespace = 0;
+    shim.pid = (uint32_t)sys_getpid();
+}
+
+/* Also a child that libc knows nothing of, unless the memory is still the parent's (vfork). */
+int page_become_child(void)
+{
+    long compared = SYS_CALL(kcmp, sys_getpid(), shim.pid, KCMP_VM, 0, 0, 0);
+
+    if (compared <= 0 && compared != -ESRCH)
+        return 0;
+    page_become();
+    return 1;
 }
 
 void page_drop(void)

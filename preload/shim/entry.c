@@ -263,17 +263,11 @@ static void find_rseq(void)
 
 static void child_enters(void)
 {
-    for (int i = 0; i < MAX_HELPERS; i++)
-        shim.helpers[i] = 0; /* the parent's */
-    cpu_clocks_forget();
+    if (shim.pid != (uint32_t)getpid()) /* else the stop signal was quicker */
+        page_become();
     cpu_timers_forget();
     watches_enter_child();
     ipc_child_enters();
-    shim.starting = shim.leaving = shim.remaking = 0;
-    shim.page = shim.old_page = NULL; /* not inherited */
-    shim.first = 0;
-    shim.pid_namespace = 0;
-    shim.pid = (uint32_t)getpid();
 }
 
 __attribute__((constructor)) static void enter(void)

@@ -82,6 +82,8 @@ uint64_t page_namespace(void);           /* inode of the process's PID namespace
 void registry_leave(void);               /* unlinks the page: the process is about to become another */
 void page_drop(void);                    /* the same for ever, and the run's directory when it was the last */
 void page_remake_when_gone(void);
+void page_become(void);                  /* in a fork child, */
+int page_become_child(void);             /* or perhaps in one: 1 when it was */
 uint64_t interval_now(void);             /* milliseconds of CLOCK_MONOTONIC */
 int interval_start(void);                /* arms the raw timer when the process is the step's first; 0 or -errno */
 

@@ -208,8 +208,11 @@ static void stop_signal(int number, siginfo_t *info, void *frame)
     uint64_t value = (uint64_t)info->si_value.sival_ptr;
 
     (void)number;
-    if ((uint32_t)sys_getpid() != shim.pid)
-        return; /* a child that shares or copies our memory but has no page */
+    if ((uint32_t)sys_getpid() != shim.pid) { /* a child that shares or copies our memory */
+        if (info->si_code != SI_QUEUE || value != VALUE_REGISTER || !page_become_child())
+            return;
+        page = NULL;
+    }
     if (info->si_code > 0)
         helper_reap(info->si_pid); /* CLD_EXITED and its like: a helper has ended */
     else if (info->si_code == SI_TIMER)

@@ -3,7 +3,7 @@
 #ifndef STASIS_PRELOADABLE_H
 #define STASIS_PRELOADABLE_H
 
-#include "../core/floor/names.h"
+#include "../floor/names.h"
 
 struct refusal {
     const char *name;   /* "R-STATIC"; NULL: nothing is against it */

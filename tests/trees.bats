@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+# Trees of processes. Guests check themselves after a checkpoint that they survived, after three restarts of one image, and in a
+# second generation; real programs are compared with an undisturbed run.
+
+load helpers
+load programs
+
+# All that this test has started, parents first.
+kill_family() {
+    kill -KILL "$PID" 2>/dev/null || :
+    until_true 10 nobody_is_left
+    wait_exit "$PID"
+}
+
+nobody_is_left() {
+    end_processes
+    no_processes
+}
+
+# family NAME COMMAND...: the original runs to its end after its checkpoint; then its image is brought back three times, the third
+# time with an image of its own, from which it comes to its end.
+family() {
+    local name=$1 life
+    start_guest "$@"
+    take "$PID"
+    ends_well "$name"
+    says_ok "$name"
+    for life in 2 3 4; do
+        restart_back "$name" "$IMAGE"
+        [ "$life" != 4 ] || take "$PID"
+        kill_hard "$PID"
+        until_true 10 no_processes
+    done
+    restart_back "$name" "$IMAGE"
+    ends_well "$name"
+    says_ok "$name"
+    until_true 10 no_processes
+}
+
+# bats test_tags=set
+@test "trees: parent and child, two full pipes, a file with one position" {
+    family pipes "$GUESTS/family" pipes 2
+}
+
+# bats test_tags=set
+@test "trees: workers with shared memory, robust mutexes and condition variables" {
+    family workers "$GUESTS/family" workers 2
+}
+
+# bats test_tags=set
+@test "trees: children that have ended and that nobody has waited for" {
+    family ended "$GUESTS/family" ended 2
+}
+
+# bats test_tags=set
+@test "trees: sessions and process groups, with and without leaders" {
+    family places "$GUESTS/family" places 2
+}
+
+# bats test_tags=set
+@test "trees: a daemon, and a parent that ignores SIGCHLD" {
+    family orphan "$GUESTS/family" orphan 2
+}
+
+# refused_as NAME MODE: the checkpoint is refused by that name, and the program runs on.
+refused_as() {
+    start_guest refused "$GUESTS/family" "$2" 1
+    refused "$PID" 69
+    [[ "$stderr" == *"$1:"* ]] || fail "another name: $stderr"
+    ends_well refused
+    says_ok refused
+    [ -z "$(ls -A "$IMAGES")" ]
+}
+
+@test "trees: a child of the system call comes back like any other" {
+    family raw "$GUESTS/family" raw 1
+}
+
+@test "trees: a child without the shim is refused by name" {
+    refused_as R-CHILD stranger
+}
+
+@test "trees: processes that share their table of descriptors are refused by name" {
+    refused_as R-CLONE table
+}
+
+@test "trees: a child that has dumped its core is refused by name" {
+    become() { # with cores, which the others have not
+        close_foreign_descriptors
+        cd "$T" || exit 1
+        ulimit -c unlimited
+        exec "${BECOME[@]}" env -i PATH=/usr/bin:/bin "HOME=$T" "STASIS_TEST_MARK=$T/" "GUEST_READY=$T/ready" "GUEST_FREE=$GUEST_FREE" "$@"
+    }
+    STATUS=0
+    as_user "$GUESTS/family" core 0 || STATUS=$?
+    [ "$STATUS" != 77 ] || skip "needs: a machine that writes cores"
+    refused_as R-ENDED-CHILD core
+}
