@@ -18,6 +18,7 @@
 #include "../../core/floor/text.h"
 #include "shim.h"
 #include "wrap/cpu_clocks.h"
+#include "wrap/environment.h"
 
 extern char **environ;
 
@@ -280,6 +281,7 @@ __attribute__((constructor)) static void enter(void)
     read_interval();
     read_names();
     read_trigger();
+    environment_note();
     find_rseq();
     find_vdso();
     SYS_CALL(sched_getaffinity, 0, sizeof shim.given_cpus, shim.given_cpus, 0, 0, 0);

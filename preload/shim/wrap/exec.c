@@ -9,6 +9,7 @@
 
 #include "../../../core/floor/syscalls.h"
 #include "../shim.h"
+#include "environment.h"
 
 extern char **environ;
 
@@ -67,23 +68,32 @@ static void exec_failed(int was_registered)
     errno = error;
 }
 
-#define WRAP_EXEC(name, parameters, arguments) \
-    NEXT_OF(name);                             \
-    EXPORTED int name parameters               \
-    {                                          \
-        int was_registered = exec_begins();    \
-        int result = NEXT(name) arguments;     \
-        exec_failed(was_registered);           \
-        return result;                         \
+#define WRAP_EXEC(name, parameters, environment, call)                  \
+    NEXT_OF(name);                                                      \
+    EXPORTED int name parameters                                        \
+    {                                                                   \
+        size_t size = environment_size(environment);                    \
+        char *whole[size + 1], preload[size ? ENVIRONMENT_PRELOAD : 1]; \
+        char *const *given = environment;                               \
+        if (size) {                                                     \
+            environment_complete(environment, whole, preload);          \
+            given = whole;                                              \
+        }                                                               \
+        int was_registered = exec_begins();                             \
+        int result = call;                                              \
+        exec_failed(was_registered);                                    \
+        return result;                                                  \
     }
 
-WRAP_EXEC(execve, (const char *path, char *const arguments[], char *const environment[]), (path, arguments, environment))
-WRAP_EXEC(execv, (const char *path, char *const arguments[]), (path, arguments))
-WRAP_EXEC(execvp, (const char *file, char *const arguments[]), (file, arguments))
-WRAP_EXEC(execvpe, (const char *file, char *const arguments[], char *const environment[]), (file, arguments, environment))
-WRAP_EXEC(fexecve, (int fd, char *const arguments[], char *const environment[]), (fd, arguments, environment))
-WRAP_EXEC(execveat, (int directory, const char *path, char *const arguments[], char *const environment[], int flags),
-          (directory, path, arguments, environment, flags))
+WRAP_EXEC(execve, (const char *path, char *const arguments[], char *const environment[]), environment,
+          NEXT(execve)(path, arguments, given))
+WRAP_EXEC(execv, (const char *path, char *const arguments[]), environ, NEXT(execve)(path, arguments, given))
+WRAP_EXEC(execvpe, (const char *file, char *const arguments[], char *const environment[]), environment,
+          NEXT(execvpe)(file, arguments, given))
+WRAP_EXEC(execvp, (const char *file, char *const arguments[]), environ, NEXT(execvpe)(file, arguments, given))
+WRAP_EXEC(fexecve, (int fd, char *const arguments[], char *const environment[]), environment, NEXT(fexecve)(fd, arguments, given))
+WRAP_EXEC(execveat, (int directory, const char *path, char *const arguments[], char *const environment[], int flags), environment,
+          NEXT(execveat)(directory, path, arguments, given, flags))
 
 /* The list forms: how many strings there are, and then as an array on the stack (exec(3)). */
 static int count_list(va_list list)

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: MIT */
+/* Children belong to the step whatever the program does to its environment (`env -i`, an array of its own): what is missing of ours is
+ * added. What is there is left as it is, but for LD_PRELOAD, before whose libraries ours is put. Used between vfork and exec, so
+ * on the stack alone. */
+#include "environment.h"
+
+#include <string.h>
+
+#include "../../../core/floor/text.h"
+#include "../shim.h"
+
+extern char **environ;
+
+static const char *const names[] = { ENV_RUN, ENV_INTERVAL, ENV_DIRECTORY, ENV_JOB, ENV_KEEP, ENV_SAVE_FILES, ENV_SIGNAL, ENV_LIBEXEC,
+                                     ENV_TEST_FAIL, ENV_SLURM_JOB, ENV_SLURM_STEP };
+
+enum { COUNT = sizeof names / sizeof *names, ROOM = 2 * MAX_PATH };
+
+static char texts[ROOM];          /* "NAME=value", one behind the other */
+static const char *noted[COUNT];  /* of names; NULL: there was none */
+static char shim_path[MAX_PATH];
+
+void environment_note(void)
+{
+    size_t at = 0;
+
+    next_own_path(shim_path, sizeof shim_path);
+    for (size_t i = 0; i < COUNT; i++) {
+        const char *value = text_environment(environ, names[i]);
+        if (!value || strlen(names[i]) + strlen(value) + 2 > ROOM - at)
+            continue;
+        noted[i] = texts + at;
+        at = text_add(texts, ROOM, at, names[i]);
+        at = text_add(texts, ROOM, at, "=");
+        at = text_add(texts, ROOM, at, value) + 1;
+    }
+}
+
+static int is_preloaded(char *const *environment)
+{
+    const char *value = text_environment(environment, "LD_PRELOAD");
+    return value && strstr(value, SHIM_NAME);
+}
+
+size_t environment_size(char *const *environment)
+{
+    static char *const none[] = { NULL };
+    size_t count = 0, missing = 0;
+
+    environment = environment ? environment : none;
+    for (size_t i = 0; i < COUNT; i++)
+        missing += noted[i] && !text_environment(environment, names[i]);
+    missing += !is_preloaded(environment);
+    while (environment[count])
+        count++;
+    return missing && *shim_path ? count + missing + 1 : 0;
+}
+
+void environment_complete(char *const *environment, char **whole, char *preload)
+{
+    static char *const none[] = { NULL };
+    const char *others = NULL;
+    size_t count = 0, at;
+
+    environment = environment ? environment : none;
+    if (!is_preloaded(environment))
+        whole[count++] = preload;
+    for (size_t i = 0; i < COUNT; i++)
+        if (noted[i] && !text_environment(environment, names[i]))
+            whole[count++] = (char *)noted[i];
+    for (; *environment; environment++)
+        if (whole[0] == preload && text_starts(*environment, "LD_PRELOAD="))
+            others = strchr(*environment, '=') + 1;
+        else
+            whole[count++] = *environment;
+    whole[count] = NULL;
+    at = text_add(preload, ENVIRONMENT_PRELOAD, 0, "LD_PRELOAD=");
+    at = text_add(preload, ENVIRONMENT_PRELOAD, at, shim_path);
+    if (others && *others)
+        text_add(preload, ENVIRONMENT_PRELOAD, text_add(preload, ENVIRONMENT_PRELOAD, at, ":"), others);
+}
