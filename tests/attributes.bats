@@ -3,25 +3,8 @@
 
 load helpers
 
-# three_lives NAME COMMAND...: an image that the program survives, a restart, and another restart of the image of that.
-three_lives() {
-    local name=$1
-    shift
-    start_guest "$name" "$@"
-    take "$PID"
-    take "$PID"
-    kill_hard "$PID"
-    restart_back "$name" "$IMAGE"
-    take "$PID"
-    kill_hard "$PID"
-    until_true 10 no_processes
-    restart_back "$name" "$IMAGE"
-    ends_well "$name"
-    says_ok "$name"
-}
-
 traits() {
-    three_lives "$1" "$GUESTS/traits" "$1" 1
+    survives "$1" "$GUESTS/traits" "$1" 1
 }
 
 # can THING: a guest can have it on this machine.

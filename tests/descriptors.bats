@@ -3,24 +3,8 @@
 
 load helpers
 
-# lives NAME COMMAND...: an image that the program survives, and two restarts, the second from an image of the first.
-lives() {
-    local name=$1 life
-    shift
-    start_guest "$name" "$@"
-    take "$PID"
-    for life in 1 2; do
-        take "$PID"
-        kill_hard "$PID"
-        until_true 10 no_processes
-        restart_back "$name" "$IMAGE"
-    done
-    ends_well "$name"
-    says_ok "$name"
-}
-
 @test "owners of descriptors, their signals, O_ASYNC: to the process and to a thread" {
-    lives owners "$GUESTS/owners" inside 1
+    survives owners "$GUESTS/owners" inside 1
 }
 
 @test "a descriptor whose owner is another program, a directory that tells by signals: refused by name, and the program runs on" {

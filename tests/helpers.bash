@@ -329,6 +329,22 @@ find_saver() {
     return 1
 }
 
+# survives NAME COMMAND...: an image that the guest goes on after, a restart, and another from an image of that life.
+survives() {
+    local name=$1 life
+    shift
+    start_guest "$name" "$@"
+    take "$PID"
+    for life in 1 2; do
+        take "$PID"
+        kill_hard "$PID"
+        until_true 10 no_processes
+        restart_back "$name" "$IMAGE"
+    done
+    ends_well "$name"
+    says_ok "$name"
+}
+
 # ---- golden and interrupted ----
 
 # golden NAME COMMAND...: an uninterrupted run without us; its output is $T/NAME.golden, its length MILLISECONDS. One

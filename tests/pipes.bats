@@ -3,26 +3,13 @@
 
 load helpers
 
-# lives NAME WORD...: an image that the program survives, and two restarts, the second from an image of the first.
-lives() {
-    local name=$1 life
-    start_guest "$name" "$GUESTS/fifos" "$@"
-    take "$PID"
-    for life in 1 2; do
-        take "$PID"
-        kill_hard "$PID"
-        until_true 10 no_processes
-        restart_back "$name" "$IMAGE"
-    done
-    ends_well "$name"
-    says_ok "$name"
-    rm -f "$T/fifo"
-}
-
 @test "named pipes with both ends in the program: bytes in flight, flags, room; opened for both at once; without a name" {
-    lives both 1
-    lives single 1
-    lives gone 1
+    survives both "$GUESTS/fifos" both 1
+    rm -f "$T/fifo"
+    survives single "$GUESTS/fifos" single 1
+    rm -f "$T/fifo"
+    survives gone "$GUESTS/fifos" gone 1
+    rm -f "$T/fifo"
 }
 
 # The rest comes from, or goes to, another program.
