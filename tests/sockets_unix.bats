@@ -26,6 +26,10 @@ three_lives() {
     three_lives unix "$GUESTS/unix" stream
 }
 
+@test "unix sockets: on a standard stream, with both ends in the program" {
+    three_lives unix "$GUESTS/unix" stdin
+}
+
 @test "unix sockets: datagrams and packets keep their borders, empty ones too" {
     three_lives unix "$GUESTS/unix" datagram
     three_lives unix "$GUESTS/unix" packet

@@ -225,6 +225,20 @@ static void stream(void)
     is_over(ends[0]);
 }
 
+/* On a standard stream, but with both ends here: no other can take its place. */
+static void standard_input(void)
+{
+    int ends[2];
+
+    pair(SOCK_STREAM, ends);
+    MUST(dup2(ends[0], 0));
+    close(ends[0]);
+    send_pattern(ends[1], 1, 100);
+    wait_until_released();
+    read_pattern(0, 1, 100);
+    talk(0, ends[1]);
+}
+
 static void messages(int type)
 {
     int ends[2];
@@ -811,7 +825,7 @@ int main(int count, char **arguments)
         const char *word;
         void (*run)(void);
     } modes[] = {
-        { "stream", stream }, { "datagram", datagram }, { "packet", packet }, { "shut", shut },   { "closed", closed },
+        { "stream", stream }, { "stdin", standard_input }, { "datagram", datagram }, { "packet", packet }, { "shut", shut },   { "closed", closed },
         { "listens", listens }, { "abstract", abstract }, { "addresses", addresses }, { "paths", paths }, { "datagram-paths", datagram_paths },
         { "options", options }, { "makers", makers }, { "many", many },
         { "serve", serve }, { "outside", outside }, { "logs", logs },
