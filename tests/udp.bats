@@ -46,3 +46,11 @@ sort_lives() {
     grep -q "1 datagrams from outside" "$T/outside.err"
     says_ok outside
 }
+
+@test "udp: sockets of other protocols are refused by name" {
+    start_guest other "$GUESTS/udp" other
+    refused "$PID" 69
+    [[ $stderr == *R-SOCKET:* ]] || fail "it says: $stderr"
+    ends_well other
+    says_ok other
+}

@@ -20,7 +20,8 @@ static int is_connected(const struct inet_end *end)
 static struct inet_end *other_end(struct inet_end *first, const struct inet_end *end)
 {
     for (; first; first = first->next)
-        if (is_connected(first) && first->network == end->network && inet_is_same(&first->local, &end->remote) &&
+        if (first->local.port == end->remote.port && first->remote.port == end->local.port && is_connected(first) &&
+            first->network == end->network && inet_is_same(&first->local, &end->remote) &&
             inet_is_same(&first->remote, &end->local))
             return first;
     return NULL;

@@ -565,6 +565,18 @@ static void *in_poll(void *at)
     return NULL;
 }
 
+/* To one who takes no more: it waits until somebody is accepted. */
+static void *in_connect(void *at)
+{
+    const struct timeval patience = { .tv_sec = 3000 };
+    int fd = new_socket(AF_INET);
+
+    check(!setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience), "SO_SNDTIMEO");
+    check(!connect_to(fd, *(int *)at), "connect");
+    __atomic_fetch_add(&blocked_done, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
 static int make_blocked(void)
 {
     static int numbers[] = { 0, 1, 2, 3 };
@@ -579,7 +591,9 @@ static int make_blocked(void)
     check(!setsockopt(listener, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience), "SO_RCVTIMEO");
     for (int i = 0; i < 4; i++)
         check(!pthread_create(&thread, NULL, runs[i], &numbers[i]), "thread");
-    return !pthread_create(&thread, NULL, in_accept, NULL);
+    full = new_listener(AF_INET, 0);
+    check(!connect_to(new_socket(AF_INET), full), "connect");
+    return !pthread_create(&thread, NULL, in_connect, &full) && !pthread_create(&thread, NULL, in_accept, NULL);
 }
 
 static int nobody_is_done(void)
@@ -599,7 +613,8 @@ static int blocked_end(void)
     check(send(one[1], "5678", 4, 0) == 4 && send(one[3], "x", 1, 0) == 1, "send");
     while (left && (got = recv(other[2], bytes, sizeof bytes, 0)) > 0)
         left -= got;
-    while (blocked_done < 5)
+    check(accept(full, NULL, NULL) >= 0, "accept");
+    while (blocked_done < 6)
         tick_sleep();
     return 1;
 }

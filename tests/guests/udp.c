@@ -212,6 +212,15 @@ static int outside_ends(void)
     return recv(receiver[0], &byte, 1, MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
+/* Protocols that no kind knows. */
+static int make_other(void)
+{
+    receiver[0] = socket(AF_INET, SOCK_STREAM, 262 /* IPPROTO_MPTCP */);
+    if (receiver[0] < 0)
+        receiver[0] = socket(AF_INET, SOCK_DGRAM, IPPROTO_UDPLITE);
+    return receiver[0] >= 0;
+}
+
 static int serve(const char *file)
 {
     char text[16];
@@ -234,6 +243,7 @@ static const struct sort {
     { "talk", make_talk, talks, talk_ends },
     { "group", make_group, groups_hear, nothing },
     { "blocked", make_blocked, nothing, blocked_ends },
+    { "other", make_other, nothing, nothing },
     { "outside", make_outside, nothing, outside_ends },
 };
 
