@@ -63,6 +63,14 @@ make_signals() {
     WORK=("$PYTHON" "$APPS/signals.py" "$1")
 }
 
+make_asyncio() {
+    WORK=("$PYTHON" "$APPS/loop.py" "$1")
+}
+
+make_node() {
+    WORK=(node "$APPS/loop.js" "$1")
+}
+
 @test "perl" {
     needs perl
     work_for perl 180 make_perl
@@ -161,6 +169,27 @@ sort_reached_or_gone() {
 @test "python3 with signal handlers" {
     work_for signals 2000 make_signals
     interrupted signals
+}
+
+# two_images NAME START MAKE: two images of one run, and a restart from each, for programs that wait more than they compute: they are
+# as quick on a slow machine as on any other.
+two_images() {
+    local ENOUGH=5000 image
+    work_for "$@"
+    images_at "$1" 15 40
+    for image in "${TAKEN[@]}"; do
+        restart "$1" "$image"
+        come_to_end "$1"
+    done
+}
+
+@test "python3 asyncio: timers, tasks, a thread that wakes the loop" {
+    two_images asyncio 600 make_asyncio
+}
+
+@test "node: timers, files, a watch, a worker" {
+    needs node
+    two_images node 1200 make_node
 }
 
 @test "a thread that a library's constructor has made, after an exec" {
