@@ -65,6 +65,10 @@ sort_lives() {
     sort_lives blocked
 }
 
+@test "tcp: a connection between parent and child, and a listener of both" {
+    sort_lives family
+}
+
 @test "tcp: connections that lead out are cut, and said to be; --strict refuses" {
     local port
     start server "$GUESTS/tcp" server "$T/port"

@@ -7,6 +7,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 enum { MOST = 400 };
 static int listener, port_outside;
@@ -619,6 +620,75 @@ static int blocked_end(void)
     return 1;
 }
 
+/* ---- a connection with a child, and a listener that both hold ---- */
+
+static void raise_and_send_back(int fd)
+{
+    char bytes[4096];
+    long got = recv(fd, bytes, sizeof bytes, 0);
+
+    if (got <= 0)
+        _exit(got != 0);
+    for (long i = 0; i < got; i++)
+        bytes[i]++;
+    check(send(fd, bytes, (size_t)got, 0) == got, "send back");
+}
+
+static void __attribute__((noreturn)) be_the_child(void)
+{
+    struct pollfd wait[] = { { .fd = other[0], .events = POLLIN }, { .fd = listener, .events = POLLIN } };
+
+    close(one[0]);
+    for (;;) {
+        if (poll(wait, 2, -1) <= 0)
+            bad("poll in the child: %s", strerror(errno));
+        if (wait[0].revents)
+            raise_and_send_back(other[0]);
+        if (wait[1].revents) {
+            int fd = accept(listener, NULL, NULL);
+            check(send(fd, "h", 1, 0) == 1, "greet"); /* what is sent before nobody could keep */
+            raise_and_send_back(fd);
+            close(fd);
+        }
+    }
+}
+
+static int make_family(void)
+{
+    listener = new_listener(AF_INET, 5);
+    add_pair(listener, new_socket(AF_INET));
+    if (!fork())
+        be_the_child();
+    return !close(other[0]);
+}
+
+static int child_answers(void)
+{
+    int fd = tick % 10 ? one[0] : new_socket(AF_INET);
+    char bytes[4096], back[4096];
+
+    if (fd != one[0])
+        check(!connect_to(fd, listener) && recv(fd, back, 1, 0) == 1, "connect");
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (char)mix((uint64_t)tick * 5000 + i);
+    size_t length = fd == one[0] ? sizeof bytes : 1;
+    check(send(fd, bytes, length, 0) == (ssize_t)length, "send to the child");
+    check(recv(fd, back, length, MSG_WAITALL) == (ssize_t)length, "hear from the child");
+    for (size_t i = 0; i < length; i++)
+        check(back[i] == (char)(bytes[i] + 1), "what the child says");
+    if (fd != one[0])
+        close(fd);
+    return 1;
+}
+
+static int child_ends(void)
+{
+    int status;
+
+    close(one[0]);
+    return wait(&status) > 0 && !status;
+}
+
 /* ---- what leads out ---- */
 
 static int make_outside(void)
@@ -724,6 +794,7 @@ static const struct sort {
     { "unconnected", make_unconnected, unconnected_are_there, unconnected_end },
     { "options", make_options, options_are_kept, nothing },
     { "blocked", make_blocked, nobody_is_done, blocked_end },
+    { "family", make_family, child_answers, child_ends },
     { "outside", make_outside, outside_is_there, outside_ends },
     { "server", NULL, nothing, nothing },
     { "urgent", make_urgent, nothing, nothing },
