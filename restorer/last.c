@@ -127,6 +127,19 @@ static void advise(const struct last_operation *operation)
             sys_madvise((void *)operation->to, operation->length, mapping_advices[i].advice);
 }
 
+/* Protection keys are given from the lowest on. What each thread may do by them is in its registers. */
+static void take_keys(uint32_t keys)
+{
+    for (uint32_t key = 1; keys >> key; key++) {
+        long got = SYS_CALL(pkey_alloc, 0, 0, 0, 0, 0, 0);
+        if (got != (long)key)
+            die("protection key", got);
+    }
+    for (uint32_t key = 1; keys >> key; key++)
+        if (!(keys >> key & 1))
+            SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
+}
+
 /* 3. The image's mappings to their places. */
 static void do_operation(const struct last_operation *operation)
 {
@@ -143,6 +156,9 @@ static void do_operation(const struct last_operation *operation)
         return;
     case LAST_PROTECT:
         must(SYS_CALL(mprotect, operation->to, operation->length, operation->protection, 0, 0, 0), "protect");
+        return;
+    case LAST_KEY:
+        must(SYS_CALL(pkey_mprotect, operation->to, operation->length, operation->protection, operation->map_flags, 0, 0), "key");
         return;
     case LAST_GUARD:
         must(sys_madvise((void *)operation->to, operation->length, MAPPING_ADVICE_GUARD_INSTALL), "guard page");
@@ -168,25 +184,11 @@ static void place_vdso(const struct last_plan *plan)
     }
 }
 
-/* Protection keys are given from the lowest on. What each thread may do by them is in its registers. */
-static void take_keys(uint32_t keys)
-{
-    for (uint32_t key = 1; keys >> key; key++) {
-        long got = SYS_CALL(pkey_alloc, 0, 0, 0, 0, 0, 0);
-        if (got != (long)key)
-            die("protection key", got);
-    }
-    for (uint32_t key = 1; keys >> key; key++)
-        if (!(keys >> key & 1))
-            SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
-}
-
 /* 5. What belongs to the process as a whole. */
 static void set_process(struct last_plan *plan)
 {
     must(sys_prctl(PR_SET_MM, PR_SET_MM_MAP, (uint64_t)&plan->mm, sizeof plan->mm, 0), "PR_SET_MM_MAP");
     sys_close((int)plan->mm.exe_fd);
-    take_keys(plan->keys);
     if (plan->lock_future)
         must(SYS_CALL(mlockall, plan->lock_future, 0, 0, 0, 0, 0), "lock memory to come");
     if (plan->thp_disabled) /* from 6.18 on there are flags beside the 1 */
@@ -414,6 +416,7 @@ void last_stage(struct last_plan *plan)
     sys_rt_sigprocmask(SIG_BLOCK, &all, NULL); /* libc leaves those out that it has for itself */
     park_vdso(plan);
     unmap_rest(plan);
+    take_keys(plan->keys);
     for (uint32_t i = 0; i < plan->operation_count; i++)
         do_operation(&plan->operations[i]);
     unmap(plan->staging.start, plan->staging.end);

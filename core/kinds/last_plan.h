@@ -16,6 +16,7 @@ enum last_operation_kind {
     LAST_FILL,       /* copy `from` the staging area */
     LAST_DISCARD,    /* of the staging area, copied by now: its memory is given back */
     LAST_PROTECT,
+    LAST_KEY,        /* protect with the key in map_flags: pkeys(7) */
     LAST_GUARD,      /* MADV_GUARD_INSTALL */
     LAST_SEAL,       /* mseal(2) */
 };

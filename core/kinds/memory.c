@@ -237,8 +237,9 @@ static int add_mapping(struct saving *saving, struct mapping *mapping, struct fi
 
     if (is_named(mapping, MAPPING_NAME_START))
         mapping->flags |= MAPPING_NAMED;
-    record.type = mapping->type;
+    record.type = (uint16_t)mapping->type;
     record.flags = mapping->flags;
+    record.key = (uint16_t)mapping->key;
     buffer_add(out, &record, sizeof record);
     return error;
 }
@@ -292,7 +293,7 @@ static int find_wiped(struct saving *saving)
     return -EAGAIN;
 }
 
-/* Keys that are allocated but protect nothing. The kernel takes one itself, `taken`, when it needs it: which, that cannot be chosen
+/* Keys that are allocated. The kernel takes one itself, `taken`, when it needs it: which, that cannot be chosen
  * when there are others. */
 static int add_keys(struct saving *saving, uint32_t taken, struct memory_record *record)
 {
@@ -311,16 +312,15 @@ static int refuse_flags(struct saving *saving, struct memory_record *record)
     uint32_t taken = 0;
 
     for (size_t i = 0; i < saving->mappings.count; i++) {
-        const struct mapping *mapping = &saving->mappings.items[i];
-        int only_executed = mapping->executable && !mapping->readable && !mapping->writable;
+        struct mapping *mapping = &saving->mappings.items[i];
         if (mapping->flags & MAPPING_POOL)
             return refuse(saving, "R-HUGETLB", "memory of huge pages at %#" PRIx64, mapping->start);
         if (mapping->flags & MAPPING_SHADOW_STACK)
             return refuse(saving, "R-SHADOW-STACK", "a thread has a shadow stack at %#" PRIx64, mapping->start);
-        if (mapping->key && !only_executed) /* of memory that may only be executed, the kernel takes a key itself */
-            return refuse(saving, "R-PROTECTION-KEY", "memory at %#" PRIx64 " has protection key %u", mapping->start,
-                          mapping->key);
-        taken |= mapping->key;
+        if (mapping->executable && !mapping->readable && !mapping->writable) { /* the kernel takes a key itself for it */
+            taken |= mapping->key;
+            mapping->key = 0;
+        }
     }
     return add_keys(saving, taken, record);
 }

@@ -28,7 +28,7 @@ struct memory_record {
     uint32_t no_exec_gain;  /* PR_GET_MDWE */
     uint32_t merges;        /* PR_GET_MEMORY_MERGE */
     uint32_t barriers;      /* commands of membarrier(2) by which the process has registered */
-    uint32_t keys;          /* bit N: protection key N is allocated, and protects nothing */
+    uint32_t keys;          /* bit N: protection key N is allocated */
     uint32_t reserved;
     /* then: vdso_length bytes of the vdso; file_count times file_identity and path; mapping_count mapping_records;
      * guard_count guard_records; for each mapping with MAPPING_NAMED its name as a text */
@@ -39,7 +39,8 @@ struct mapping_record {
     uint64_t start, end;
     uint64_t offset;      /* in the file or shared object, bytes */
     uint64_t object;
-    uint32_t type;
+    uint16_t type;
+    uint16_t key;         /* protection key: pkeys(7) */
     uint32_t protection;  /* PROT_ */
     uint32_t flags;       /* enum mapping_flag */
     int32_t file;         /* -1: none; of an object, its sort */

@@ -420,10 +420,10 @@ static size_t fill_scattered(struct staging *staging, const struct staged *stage
     return piece;
 }
 
-/* Order: what is mapped, then guard pages, which sealing would forbid, then seals. */
+/* Order: what is mapped, then protection keys, then guard pages, which sealing would forbid, then seals. */
 int memory_plan_operations(struct staging *staging)
 {
-    uint64_t most = 3 * (uint64_t)staging->count + 2 * staging->piece_count + staging->guard_count;
+    uint64_t most = 4 * (uint64_t)staging->count + 2 * staging->piece_count + staging->guard_count;
     size_t piece = 0;
 
     staging->operations = calloc(most + 1, sizeof *staging->operations);
@@ -436,6 +436,15 @@ int memory_plan_operations(struct staging *staging)
         staging->operations[staging->operation_count++] = operation_for(staged, staging);
         if (staged->scattered)
             piece = fill_scattered(staging, staged, piece);
+    }
+    for (uint32_t i = 0; i < staging->count; i++) {
+        const struct mapping_record *record = &staging->items[i].record;
+        struct last_operation *operation;
+        if (!record->key)
+            continue;
+        operation = add_operation(staging, LAST_KEY, record->start, record->end - record->start);
+        operation->protection = record->protection;
+        operation->map_flags = record->key;
     }
     for (uint64_t i = 0; i < staging->guard_count; i++)
         add_operation(staging, LAST_GUARD, staging->guards[i].start, staging->guards[i].end - staging->guards[i].start);

@@ -237,13 +237,26 @@ static void watched_make(void)
         none();
 }
 
+static int special_key;
+
 static void key_make(void)
 {
     special = map(GUEST_PAGE, PROT_READ | PROT_WRITE, 0);
     *special = 1;
-    int key = pkey_alloc(0, 0);
-    if (key < 0 || pkey_mprotect(special, GUEST_PAGE, PROT_READ | PROT_WRITE, key))
+    special_key = pkey_alloc(0, 0);
+    if (special_key < 0 || pkey_mprotect(special, GUEST_PAGE, PROT_READ | PROT_WRITE, special_key) ||
+        pkey_set(special_key, PKEY_DISABLE_ACCESS))
         none();
+}
+
+/* The kernel, too, may not read what a key keeps away. */
+static void key_check(uint64_t tick)
+{
+    (void)tick;
+    if (!access(special, F_OK) || errno != EFAULT)
+        bad("the key keeps nothing away");
+    if (pkey_set(special_key, 0) || *special != 1 || pkey_set(special_key, PKEY_DISABLE_ACCESS))
+        bad("special memory");
 }
 
 /* Keys with a gap among them; what this thread may do by each stays in its registers. */
@@ -292,7 +305,7 @@ static const struct {
     { "limit", limit_make, limit_check, nothing },    { "locked", locked_make, locked_check, nothing },
     { "clock", clock_make, clock_check, clock_end },  { "unseen", unseen_make, special_check, nothing },
     { "pool", pool_make, special_check, nothing },    { "watched", watched_make, special_check, nothing },
-    { "key", key_make, special_check, nothing },      { "keys", keys_make, keys_check, nothing },
+    { "key", key_make, key_check, nothing },      { "keys", keys_make, keys_check, nothing },
 };
 
 int main(int argc, char **argv)
