@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Message queues of System V: those that the program has made, with the messages in them, which are copied and not taken (MSG_COPY). Who
- * sent and received last, and when, cannot be given back. */
+/* Message queues of System V: those that the program has made, with the messages in them, which are copied and not
+ * taken (MSG_COPY). Who sent and received last, and when, cannot be given back. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 
 struct queue_record {
     struct system_v_record object;
-    uint64_t bytes;       /* msg_qbytes: what it holds at most */
+    uint64_t bytes; /* msg_qbytes: what it holds at most */
     uint64_t count;
     /* then, for each message: its type, 8 bytes; its length, 4 bytes; its bytes */
 };
@@ -35,10 +35,13 @@ static int peek(struct saving *saving, int id, uint64_t count, size_t room, stru
     for (uint64_t i = 0; !error && i < count; i++) {
         ssize_t got = msgrcv(id, message, room, (long)i, MSG_COPY | IPC_NOWAIT);
         if (got < 0 && errno == ENOSYS)
-            error = refuse(saving, "R-SYSTEM-V", "this kernel (without CONFIG_CHECKPOINT_RESTORE) does not let the messages of queue %d "
-                                                 "be looked at", id);
+            error = refuse(saving, "R-SYSTEM-V",
+                           "this kernel (without CONFIG_CHECKPOINT_RESTORE) does not let the messages of queue %d "
+                           "be looked at",
+                           id);
         else if (got < 0)
-            error = refuse(saving, "R-SYSTEM-V", "the message queue with id %d cannot be read: %s", id, strerror(errno));
+            error =
+                refuse(saving, "R-SYSTEM-V", "the message queue with id %d cannot be read: %s", id, strerror(errno));
         if (error)
             break;
         buffer_add(payload, &(int64_t){ message->type }, sizeof(int64_t));
@@ -57,10 +60,13 @@ static int save_queue(struct saving *saving, int id)
     int error;
 
     if (msgctl(id, IPC_STAT, &status))
-        return errno == EINVAL || errno == EIDRM ? 0 /* gone meanwhile */
-                                                 : refuse(saving, "R-SYSTEM-V", "the message queue with id %d cannot be read", id);
+        return errno == EINVAL || errno == EIDRM
+                   ? 0 /* gone meanwhile */
+                   : refuse(saving, "R-SYSTEM-V", "the message queue with id %d cannot be read", id);
     error = system_v_check_owner(saving, IPC_SORT_MESSAGES, id, &status.msg_perm, "the message queue");
-    record = (struct queue_record){ .object = system_v_describe(id, &status.msg_perm), .bytes = status.msg_qbytes, .count = status.msg_qnum };
+    record = (struct queue_record){ .object = system_v_describe(id, &status.msg_perm),
+                                    .bytes = status.msg_qbytes,
+                                    .count = status.msg_qnum };
     buffer_add(&payload, &record, sizeof record);
     if (!error)
         error = peek(saving, id, record.count, status.__msg_cbytes, &payload);
@@ -103,8 +109,11 @@ static int queues_check(struct restoring *restoring, struct reader *reader)
     }
     system_v_check_numbers(restoring);
     if (!reader->error && geteuid() && (record.bytes > QUEUE_BYTES || largest > MESSAGE_BYTES))
-        missing(restoring, "R-QUEUE-SIZE: a message queue of the program holds %ju bytes or messages of %jd; only root can have more than %d "
-                           "and %d after a restart", (uintmax_t)record.bytes, (intmax_t)largest, QUEUE_BYTES, MESSAGE_BYTES);
+        missing(restoring,
+                "R-QUEUE-SIZE: a message queue of the program holds %ju bytes or messages of %jd; only root can have "
+                "more than %d "
+                "and %d after a restart",
+                (uintmax_t)record.bytes, (intmax_t)largest, QUEUE_BYTES, MESSAGE_BYTES);
     return length < 0 ? -EBADMSG : reader->error;
 }
 
@@ -173,7 +182,8 @@ static void queues_show(struct reader *reader, FILE *out)
     struct queue_record record;
 
     if (!reader_take(reader, &record, sizeof record))
-        fprintf(out, "  id %d, key %#x, %ju messages\n", record.object.id, (unsigned)record.object.key, (uintmax_t)record.count);
+        fprintf(out, "  id %d, key %#x, %ju messages\n", record.object.id, (unsigned)record.object.key,
+                (uintmax_t)record.count);
 }
 
 const struct kind kind_message_queues = {

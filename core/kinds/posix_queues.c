@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* POSIX message queues that are open (mq_overview(7)). A message in one can be looked at only by taking it out, which a checkpoint does not
- * do: so a queue comes back when it is empty, and is refused while it is not. */
+/* POSIX message queues that are open (mq_overview(7)). A message in one can be looked at only by taking it out, which a
+ * checkpoint does not do: so a queue comes back when it is empty, and is refused while it is not. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,10 +19,10 @@
 
 struct queue_record {
     struct descriptor_record descriptor;
-    uint64_t number;      /* inode: which descriptors are of the same queue */
-    uint64_t most, size;  /* messages it holds, and bytes of one, at most */
+    uint64_t number;     /* inode: which descriptors are of the same queue */
+    uint64_t most, size; /* messages it holds, and bytes of one, at most */
     uint32_t mode;
-    uint32_t named;       /* 0: mq_unlink(3) */
+    uint32_t named; /* 0: mq_unlink(3) */
     /* then: its name as a text, with the slash */
 };
 static_assert(sizeof(struct queue_record) == 56, "POSIX queue");
@@ -62,14 +62,14 @@ static int take_queue(struct saving *saving, const struct descriptor *descriptor
     path_of(descriptor, path);
     fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0 || mq_getattr(fd, &attributes))
-        error = refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, cannot be read: %s", descriptor->number, descriptor->target,
-                       strerror(errno));
+        error = refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, cannot be read: %s", descriptor->number,
+                       descriptor->target, strerror(errno));
     else if (attributes.mq_curmsgs)
-        error = refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, has %ld messages in it", descriptor->number,
-                       descriptor->target, attributes.mq_curmsgs);
+        error = refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, has %ld messages in it",
+                       descriptor->number, descriptor->target, attributes.mq_curmsgs);
     else if (has_notification(fd))
-        error = refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, has a process to notify (mq_notify)", descriptor->number,
-                       descriptor->target);
+        error = refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, has a process to notify (mq_notify)",
+                       descriptor->number, descriptor->target);
     if (fd >= 0)
         close(fd);
     if (error)
@@ -94,7 +94,8 @@ static void add_name(const struct descriptor *descriptor, int named, struct buff
 
 static int queues_save(struct saving *saving, const struct descriptor *descriptor)
 {
-    struct queue_record record = { .number = descriptor->status.st_ino, .mode = descriptor->status.st_mode & 0777,
+    struct queue_record record = { .number = descriptor->status.st_ino,
+                                   .mode = descriptor->status.st_mode & 0777,
                                    .named = descriptor->status.st_nlink > 0 };
     struct buffer payload = { 0 };
     int error = take_queue(saving, descriptor, &record);
@@ -117,9 +118,13 @@ static int queues_check(struct restoring *restoring, struct reader *reader)
 {
     struct queue_record record;
 
-    if (!reader_take(reader, &record, sizeof record) && geteuid() && (record.most > MOST_MESSAGES || record.size > MESSAGE_BYTES))
-        missing(restoring, "R-QUEUE-SIZE: a POSIX queue of the program holds %" PRIu64 " messages of %" PRIu64 " bytes; only root can have "
-                           "more than %d and %d after a restart", record.most, record.size, MOST_MESSAGES, MESSAGE_BYTES);
+    if (!reader_take(reader, &record, sizeof record) && geteuid() &&
+        (record.most > MOST_MESSAGES || record.size > MESSAGE_BYTES))
+        missing(restoring,
+                "R-QUEUE-SIZE: a POSIX queue of the program holds %" PRIu64 " messages of %" PRIu64
+                " bytes; only root can have "
+                "more than %d and %d after a restart",
+                record.most, record.size, MOST_MESSAGES, MESSAGE_BYTES);
     return reader->error;
 }
 
@@ -133,7 +138,8 @@ static int make_queue(struct restoring *restoring, const struct queue_record *re
     high = fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1);
     close(fd);
     return high < 0 ? -errno
-                    : object_add(restoring, &(struct made_object){ .sort = OBJECT_QUEUE, .number = record->number, .fd = high });
+                    : object_add(restoring,
+                                 &(struct made_object){ .sort = OBJECT_QUEUE, .number = record->number, .fd = high });
 }
 
 static int queues_make(struct restoring *restoring, struct reader *reader)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Shared memory segments of System V: those that are attached, and those that the program has made. Their bytes are taken from where they
- * are attached, so that nobody sees another attachment. Who attached last, and when, cannot be given back. */
+/* Shared memory segments of System V: those that are attached, and those that the program has made. Their bytes are
+ * taken from where they are attached, so that nobody sees another attachment. Who attached last, and when, cannot be
+ * given back. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -17,8 +18,8 @@
 struct segment_record {
     struct system_v_record object;
     struct kept_file kept;
-    uint32_t removed;     /* 1: IPC_RMID, and still attached */
-    uint32_t locked;      /* 1: SHM_LOCK */
+    uint32_t removed; /* 1: IPC_RMID, and still attached */
+    uint32_t locked;  /* 1: SHM_LOCK */
 };
 static_assert(sizeof(struct segment_record) == 64, "segment");
 
@@ -119,7 +120,8 @@ static int save_content(struct saving *saving, int id, struct kept_file *kept)
         error = whole.fd < 0 ? whole.fd : object_keep_open(saving, whole.fd);
     }
     if (!error)
-        error = contents_save_later(saving, 0 /* no device */, (uint64_t)id, is_whole ? parts : &whole, is_whole ? count : 1, &kept->content);
+        error = contents_save_later(saving, 0 /* no device */, (uint64_t)id, is_whole ? parts : &whole,
+                                    is_whole ? count : 1, &kept->content);
     free(parts);
     return error;
 }
@@ -142,12 +144,14 @@ static int save_segment(struct saving *saving, int id)
     int error;
 
     if (shmctl(id, IPC_STAT, &status))
-        return errno == EINVAL || errno == EIDRM ? 0 /* gone meanwhile */
-                                                 : refuse(saving, "R-SYSTEM-V", "the segment with id %d cannot be read", id);
+        return errno == EINVAL || errno == EIDRM
+                   ? 0 /* gone meanwhile */
+                   : refuse(saving, "R-SYSTEM-V", "the segment with id %d cannot be read", id);
     if (!was_made_inside(saving, id, &status))
         return refuse(saving, "R-SYSTEM-V", "the program uses the segment with id %d, which it has not made", id);
     if (status.shm_perm.uid != geteuid())
-        return refuse(saving, "R-SYSTEM-V", "the segment with id %d belongs to user %u by now", id, status.shm_perm.uid);
+        return refuse(saving, "R-SYSTEM-V", "the segment with id %d belongs to user %u by now", id,
+                      status.shm_perm.uid);
     if (status.shm_nattch > count_inside(saving, id))
         return refuse(saving, "R-SYSTEM-V", "the segment with id %d is attached in another process as well", id);
     record.object = system_v_describe(id, &status.shm_perm);
@@ -170,7 +174,8 @@ static int segments_save(struct saving *saving, const struct descriptor *none)
     (void)none;
     for (size_t i = 0; !error && i < saving->mappings.count; i++) {
         const struct mapping *mapping = &saving->mappings.items[i];
-        if (object_of_mapping(mapping) == OBJECT_SEGMENT && !system_v_is_known(saving, IPC_SORT_MEMORY, (int)mapping->inode) &&
+        if (object_of_mapping(mapping) == OBJECT_SEGMENT &&
+            !system_v_is_known(saving, IPC_SORT_MEMORY, (int)mapping->inode) &&
             find_attached(saving, (int)mapping->inode) == mapping)
             error = save_segment(saving, (int)mapping->inode);
     }
@@ -186,8 +191,11 @@ static int segments_check(struct restoring *restoring, struct reader *reader)
         return reader->error;
     system_v_check_numbers(restoring);
     if (record.locked && geteuid() && !getrlimit(RLIMIT_MEMLOCK, &limit) && record.kept.size > limit.rlim_max)
-        missing(restoring, "R-LOCKED-MEMORY: the program had a segment of %" PRIu64 " bytes locked in memory (SHM_LOCK), and the limit "
-                           "here is less; raise ulimit -l", record.kept.size);
+        missing(restoring,
+                "R-LOCKED-MEMORY: the program had a segment of %" PRIu64
+                " bytes locked in memory (SHM_LOCK), and the limit "
+                "here is less; raise ulimit -l",
+                record.kept.size);
     return 0;
 }
 
@@ -213,7 +221,9 @@ static int make_segment(struct restoring *restoring, const struct segment_record
     if (id != record->object.id)
         return -EEXIST;
     error = fill_segment(restoring, record);
-    return error ? error : object_add(restoring, &(struct made_object){ .sort = OBJECT_SEGMENT, .number = (uint64_t)id, .fd = id });
+    return error ? error
+                 : object_add(restoring,
+                              &(struct made_object){ .sort = OBJECT_SEGMENT, .number = (uint64_t)id, .fd = id });
 }
 
 static int segments_make(struct restoring *restoring, struct reader *reader)
@@ -235,7 +245,8 @@ static int segments_wire(struct restoring *restoring, struct reader *reader)
     (void)restoring;
     if (reader_take(reader, &record, sizeof record))
         return reader->error;
-    if ((record.locked && shmctl(record.object.id, SHM_LOCK, NULL)) || (record.removed && shmctl(record.object.id, IPC_RMID, NULL)))
+    if ((record.locked && shmctl(record.object.id, SHM_LOCK, NULL)) ||
+        (record.removed && shmctl(record.object.id, IPC_RMID, NULL)))
         return -errno;
     return 0;
 }
@@ -245,8 +256,8 @@ static void segments_show(struct reader *reader, FILE *out)
     struct segment_record record;
 
     if (!reader_take(reader, &record, sizeof record))
-        fprintf(out, "  id %d, key %#x, %" PRIu64 " bytes%s\n", record.object.id, (unsigned)record.object.key, record.kept.size,
-                record.removed ? ", removed" : "");
+        fprintf(out, "  id %d, key %#x, %" PRIu64 " bytes%s\n", record.object.id, (unsigned)record.object.key,
+                record.kept.size, record.removed ? ", removed" : "");
 }
 
 const struct kind kind_segments = {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* Semaphores of System V: sets that the program has made, with their values and who changed them last; and what SEM_UNDO has added up for
- * each process. The time of the last change (sem_otime) cannot be given back: if there was one, it is that of the restart. */
+/* Semaphores of System V: sets that the program has made, with their values and who changed them last; and what
+ * SEM_UNDO has added up for each process. The time of the last change (sem_otime) cannot be given back: if there was
+ * one, it is that of the restart. */
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -16,14 +17,14 @@ struct set_record {
     uint32_t type;
     uint32_t count;
     struct system_v_record object;
-    uint32_t was_used;    /* 1: semop(2) has changed it; its sem_otime is not 0 */
+    uint32_t was_used; /* 1: semop(2) has changed it; its sem_otime is not 0 */
     uint32_t reserved;
     /* then: count semaphore_records */
 };
 static_assert(sizeof(struct set_record) == 32, "set of semaphores");
 
 struct semaphore_record {
-    int32_t pid;          /* GETPID */
+    int32_t pid; /* GETPID */
     uint32_t value;
 };
 
@@ -61,8 +62,9 @@ static int save_set(struct saving *saving, int id)
     int error;
 
     if (semctl(id, 0, IPC_STAT, (union argument){ .status = &status }) < 0)
-        return errno == EINVAL || errno == EIDRM ? 0 /* gone meanwhile */
-                                                 : refuse(saving, "R-SYSTEM-V", "the semaphores with id %d cannot be read", id);
+        return errno == EINVAL || errno == EIDRM
+                   ? 0 /* gone meanwhile */
+                   : refuse(saving, "R-SYSTEM-V", "the semaphores with id %d cannot be read", id);
     error = system_v_check_owner(saving, IPC_SORT_SEMAPHORES, id, &status.sem_perm, "the semaphores");
     record.count = (uint32_t)status.sem_nsems;
     record.object = system_v_describe(id, &status.sem_perm);
@@ -87,9 +89,11 @@ static int save_undo(struct saving *saving)
     int error;
 
     if (page->undo_count > AGENT_MAX_UNDO)
-        return refuse(saving, "R-SYSTEM-V", "more than %d semaphores are to be undone at the end (SEM_UNDO)", AGENT_MAX_UNDO);
+        return refuse(saving, "R-SYSTEM-V", "more than %d semaphores are to be undone at the end (SEM_UNDO)",
+                      AGENT_MAX_UNDO);
     for (uint32_t i = 0; i < page->undo_count; i++) {
-        if (!page->undo[i].adjustment || semctl(page->undo[i].id, 0, IPC_STAT, (union argument){ .status = &status }) < 0)
+        if (!page->undo[i].adjustment ||
+            semctl(page->undo[i].id, 0, IPC_STAT, (union argument){ .status = &status }) < 0)
             continue; /* the set is gone */
         record.count++;
         buffer_add(&entries, &page->undo[i], sizeof page->undo[i]);
@@ -98,8 +102,9 @@ static int save_undo(struct saving *saving)
         return 0;
     buffer_add(&payload, &record, sizeof record);
     buffer_add(&payload, entries.bytes, entries.length);
-    error = entries.error ? entries.error
-                          : image_write_record(saving->writer, TAG_SEMAPHORES, RECORD_REQUIRED, saving->index, &payload);
+    error = entries.error
+                ? entries.error
+                : image_write_record(saving->writer, TAG_SEMAPHORES, RECORD_REQUIRED, saving->index, &payload);
     buffer_free(&entries);
     buffer_free(&payload);
     return error;
@@ -127,7 +132,8 @@ static int set_values(int id, const struct set_record *record, struct reader *re
         struct semaphore_record semaphore;
         if (reader_take(reader, &semaphore, sizeof semaphore))
             return reader->error;
-        if ((semaphore.pid || semaphore.value) && semctl(id, (int)i, SETVAL, (union argument){ .value = (int)semaphore.value }) < 0)
+        if ((semaphore.pid || semaphore.value) &&
+            semctl(id, (int)i, SETVAL, (union argument){ .value = (int)semaphore.value }) < 0)
             return -errno;
     }
     return 0;
@@ -162,7 +168,8 @@ static int semaphores_make(struct restoring *restoring, struct reader *reader)
     return reader->error;
 }
 
-/* Two operations that are made at once, and change nothing but who was the last, and, with SEM_UNDO for one of them, what will be undone. */
+/* Two operations that are made at once, and change nothing but who was the last, and, with SEM_UNDO for one of them,
+ * what will be undone. */
 static int operate(int id, int number, int first, int second, int first_flags, int second_flags)
 {
     struct sembuf operations[2] = { { (unsigned short)number, (short)first, (short)(first_flags | IPC_NOWAIT) },
@@ -186,7 +193,8 @@ static int wire_set(const struct restoring *restoring, struct reader *reader)
     for (uint32_t i = 0; !error && !reader->error && i < record.count; i++) {
         reader_take(reader, &semaphore, sizeof semaphore);
         int is_ours = semaphore.pid == restoring->pid;
-        if (!reader->error && is_ours && (record.was_used || semctl(record.object.id, (int)i, GETPID) != restoring->pid)) {
+        if (!reader->error && is_ours &&
+            (record.was_used || semctl(record.object.id, (int)i, GETPID) != restoring->pid)) {
             error = touch(record.object.id, (int)i, semaphore.value);
             touched = 1;
         }
@@ -196,16 +204,17 @@ static int wire_set(const struct restoring *restoring, struct reader *reader)
     return error ? error : reader->error;
 }
 
-/* The kernel adds up what is done with SEM_UNDO, negated; so the operation is the adjustment negated, and its contrary takes it
- * back. The order is such that the value stays above 0, and below the largest there is. */
+/* The kernel adds up what is done with SEM_UNDO, negated; so the operation is the adjustment negated, and its contrary
+ * takes it back. The order is such that the value stays above 0, and below the largest there is. */
 static int add_undo(const struct agent_undo *undo)
 {
     int operation = -undo->adjustment, value = semctl(undo->id, undo->number, GETVAL);
 
     if (value < 0)
         return -errno;
-    return (operation < 0) == (value >= abs(operation)) ? operate(undo->id, undo->number, operation, -operation, SEM_UNDO, 0)
-                                                        : operate(undo->id, undo->number, -operation, operation, 0, SEM_UNDO);
+    return (operation < 0) == (value >= abs(operation))
+               ? operate(undo->id, undo->number, operation, -operation, SEM_UNDO, 0)
+               : operate(undo->id, undo->number, -operation, operation, 0, SEM_UNDO);
 }
 
 static int wire_undo(struct reader *reader)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Descriptors of shared memory: memfds and what shm_open(3) gives. The memory itself is made by shared_memory.c; each open file
- * description is then opened anew, by way of the one that we hold. */
+/* Descriptors of shared memory: memfds and what shm_open(3) gives. The memory itself is made by shared_memory.c; each
+ * open file description is then opened anew, by way of the one that we hold. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -10,7 +10,7 @@
 
 struct shared_descriptor_record {
     struct descriptor_record descriptor;
-    uint64_t number;      /* of the object, whose sort is: */
+    uint64_t number; /* of the object, whose sort is: */
     uint32_t sort;
     uint32_t reserved;
 };
@@ -24,7 +24,8 @@ static int shared_descriptors_claim(const struct saving *saving, const struct de
 
 static int shared_descriptors_save(struct saving *saving, const struct descriptor *descriptor)
 {
-    struct shared_descriptor_record record = { .number = descriptor->status.st_ino, .sort = object_of_descriptor(descriptor) };
+    struct shared_descriptor_record record = { .number = descriptor->status.st_ino,
+                                               .sort = object_of_descriptor(descriptor) };
 
     descriptor_describe(descriptor, &record.descriptor);
     return save_record(saving, TAG_SHARED_DESCRIPTOR, &record, sizeof record);

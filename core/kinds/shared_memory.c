@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* Memory that is an object of its own: shared anonymous memory, memfds, POSIX shared memory (named semaphores with it), and deleted
- * files that are mapped shared. Its bytes are in the image once, whoever has mapped it or has it open. They are copied while the
- * program stands still, and stored when it runs on. shared_descriptors.c has the descriptors, memory.c the mappings. */
+/* Memory that is an object of its own: shared anonymous memory, memfds, POSIX shared memory (named semaphores with it),
+ * and deleted files that are mapped shared. Its bytes are in the image once, whoever has mapped it or has it open. They
+ * are copied while the program stands still, and stored when it runs on. shared_descriptors.c has the descriptors,
+ * memory.c the mappings. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -18,18 +19,20 @@
 #include "memory_format.h"
 #include "shared_memory.h"
 
-#define SHM      "/dev/shm/"
-#define MEMFD    "/memfd:"
-#define DELETED  " (deleted)" /* behind the name in maps and /proc/PID/fd: proc(5) */
+#define SHM "/dev/shm/"
+#define MEMFD "/memfd:"
+#define DELETED " (deleted)" /* behind the name in maps and /proc/PID/fd: proc(5) */
 
 struct object_record {
     uint64_t number;
-    uint32_t sort;        /* enum object_sort */
-    uint32_t seals;       /* F_SEAL_ of a memfd */
+    uint32_t sort;  /* enum object_sort */
+    uint32_t seals; /* F_SEAL_ of a memfd */
     struct kept_file kept;
-    uint32_t name_count;  /* of POSIX memory: how many names it has; sem_open(3) gives it another than it was made with */
+    uint32_t
+        name_count; /* of POSIX memory: how many names it has; sem_open(3) gives it another than it was made with */
     uint32_t reserved;
-    /* then: its name as a text; of memfds as memfd_create(2) was told, else the path it was made with; name_count paths */
+    /* then: its name as a text; of memfds as memfd_create(2) was told, else the path it was made with; name_count paths
+     */
 };
 static_assert(sizeof(struct object_record) == 64, "object record");
 
@@ -42,10 +45,10 @@ struct held_object {
     const struct mapping *like;  /* one of its mappings in the holder; NULL: only open */
     enum object_sort sort;
     uint64_t device, number;
-    char *name;           /* as maps or /proc/PID/fd says it */
-    int fd;               /* its bytes, or a copy of them; -1: they are in the copies of mappings */
+    char *name; /* as maps or /proc/PID/fd says it */
+    int fd;     /* its bytes, or a copy of them; -1: they are in the copies of mappings */
     struct object_record record;
-    struct buffer names;  /* record.name_count texts */
+    struct buffer names; /* record.name_count texts */
 };
 
 /* Where the kernel keeps memory without a file: memfds, segments, shared anonymous memory. */
@@ -113,8 +116,8 @@ enum object_sort object_of_mapping(const struct mapping *mapping)
 {
     if (!mapping->inode)
         return 0;
-    /* Java writes its counters for jstat into a file that it maps, and never reads it; whichever Java starts next deletes the
-     * file of a process that is gone. They come back as memory without a file. */
+    /* Java writes its counters for jstat into a file that it maps, and never reads it; whichever Java starts next
+     * deletes the file of a process that is gone. They come back as memory without a file. */
     if (text_starts(mapping->name, "/dev/zero") || text_starts(mapping->name, "/tmp/hsperfdata_"))
         return mapping->shared ? OBJECT_ANONYMOUS : 0;
     return object_of(mapping->name, device_of(mapping), mapping->shared);
@@ -180,7 +183,8 @@ int object_has_source(const struct saving *saving, const struct mapping *mapping
                      find_descriptor(saving, device_of(mapping), mapping->inode));
 }
 
-static int is_of(const struct saving *saving, const struct mapping *mapping, enum object_sort sort, const struct mapping *like)
+static int is_of(const struct saving *saving, const struct mapping *mapping, enum object_sort sort,
+                 const struct mapping *like)
 {
     return mapping->shared && mapping->inode == like->inode && mapping->device == like->device &&
            !memory_is_foreign(saving, mapping) && object_of_mapping(mapping) == sort;
@@ -211,7 +215,8 @@ static size_t without_overlaps(struct content_part *parts, size_t count)
     return kept;
 }
 
-static size_t add_parts(const struct saving *process, enum object_sort sort, const struct mapping *like, struct content_part *parts)
+static size_t add_parts(const struct saving *process, enum object_sort sort, const struct mapping *like,
+                        struct content_part *parts)
 {
     size_t count = 0;
 
@@ -221,13 +226,14 @@ static size_t add_parts(const struct saving *process, enum object_sort sort, con
             parts[count++] = (struct content_part){ .fd = mapping->copied ? process->copies : process->memory,
                                                     .of_memory = !mapping->copied,
                                                     .at = mapping->copied ? mapping->copy_offset : mapping->start,
-                                                    .offset = mapping->offset, .length = mapping->end - mapping->start };
+                                                    .offset = mapping->offset,
+                                                    .length = mapping->end - mapping->start };
     }
     return count;
 }
 
-int object_mapped_parts(struct saving *saving, enum object_sort sort, const struct mapping *like, struct content_part **ret_parts,
-                        size_t *ret_count)
+int object_mapped_parts(struct saving *saving, enum object_sort sort, const struct mapping *like,
+                        struct content_part **ret_parts, size_t *ret_count)
 {
     size_t room = 1, count = 0;
     struct content_part *parts;
@@ -335,7 +341,9 @@ static int hold_content(struct saving *saving, struct held_object *object)
     int error = 0;
 
     if (object->like && !object_has_source(saving, object->like)) {
-        object->record.kept = (struct kept_file){ .mode = object->sort == OBJECT_MEMFD ? 0777 : 0600, .user = geteuid(), .group = getegid() };
+        object->record.kept = (struct kept_file){ .mode = object->sort == OBJECT_MEMFD ? 0777 : 0600,
+                                                  .user = geteuid(),
+                                                  .group = getegid() };
         error = object_mapped_parts(saving, object->sort, object->like, &mapped, &count);
         parts = mapped;
     } else {
@@ -366,8 +374,14 @@ static int hold(struct saving *saving, enum object_sort sort, uint64_t device, u
     object = calloc(1, sizeof *object);
     if (!object)
         return -ENOMEM;
-    *object = (struct held_object){ .next = saving->first->objects, .holder = saving, .like = like, .sort = sort, .device = device,
-                                    .number = number, .name = strdup(name), .fd = -1 };
+    *object = (struct held_object){ .next = saving->first->objects,
+                                    .holder = saving,
+                                    .like = like,
+                                    .sort = sort,
+                                    .device = device,
+                                    .number = number,
+                                    .name = strdup(name),
+                                    .fd = -1 };
     object->record.sort = sort;
     object->record.number = number;
     if (sort == OBJECT_POSIX)
@@ -400,7 +414,9 @@ int object_keep_open(struct saving *saving, int fd)
 
 int object_watch(struct saving *saving, const struct descriptor *descriptor)
 {
-    struct held_object object = { .fd = -1, .device = descriptor->status.st_dev, .number = descriptor->status.st_ino,
+    struct held_object object = { .fd = -1,
+                                  .device = descriptor->status.st_dev,
+                                  .number = descriptor->status.st_ino,
                                   .name = strdup(descriptor->target) };
     int error = object.name ? hold_only(saving, &object) : -ENOMEM;
 
@@ -422,12 +438,13 @@ static int shared_memory_hold(struct saving *saving)
     for (size_t i = 0; !error && i < saving->mappings.count; i++) {
         const struct mapping *mapping = &saving->mappings.items[i];
         if (!memory_is_foreign(saving, mapping) && !is_private_copy(saving, mapping))
-            error = hold(saving, object_of_mapping(mapping), device_of(mapping), mapping->inode, mapping->name, mapping);
+            error =
+                hold(saving, object_of_mapping(mapping), device_of(mapping), mapping->inode, mapping->name, mapping);
     }
     for (size_t i = 0; !error && i < saving->descriptor_count; i++) {
         const struct descriptor *descriptor = &saving->descriptors[i];
-        error = hold(saving, object_of_descriptor(descriptor), descriptor->status.st_dev, descriptor->status.st_ino, descriptor->target,
-                     NULL);
+        error = hold(saving, object_of_descriptor(descriptor), descriptor->status.st_dev, descriptor->status.st_ino,
+                     descriptor->target, NULL);
     }
     return error;
 }
@@ -528,7 +545,8 @@ static const struct held_object *find_open(const struct saving *saving, int pid)
 static int is_inside(const struct saving *saving, int pid)
 {
     char *text = proc_read(pid, "stat", NULL), *behind = text ? strrchr(text, ')') : NULL;
-    int parent = 0, inside = pid == getpid() || !behind || !strncmp(strchr(text, '('), "(" TWIN_NAME ")", sizeof TWIN_NAME + 1);
+    int parent = 0,
+        inside = pid == getpid() || !behind || !strncmp(strchr(text, '('), "(" TWIN_NAME ")", sizeof TWIN_NAME + 1);
 
     if (behind)
         sscanf(behind, ") %*c %d", &parent);
@@ -548,7 +566,8 @@ static int refuse_shared(struct saving *saving)
 
     for (struct dirent *entry; processes && !object && (entry = readdir(processes));) {
         pid = atoi(entry->d_name);
-        if (pid <= 0 || fstatat(dirfd(processes), entry->d_name, &status, 0) || status.st_uid != geteuid() || is_inside(saving, pid))
+        if (pid <= 0 || fstatat(dirfd(processes), entry->d_name, &status, 0) || status.st_uid != geteuid() ||
+            is_inside(saving, pid))
             continue;
         object = find_mapped(saving, pid);
         if (!object)
@@ -556,7 +575,8 @@ static int refuse_shared(struct saving *saving)
     }
     if (processes)
         closedir(processes);
-    return object ? refuse(saving, "R-SHARED-MEMORY", "%s is shared with process %d, which is not in the checkpoint", object->name, pid)
+    return object ? refuse(saving, "R-SHARED-MEMORY", "%s is shared with process %d, which is not in the checkpoint",
+                           object->name, pid)
                   : 0;
 }
 
@@ -641,7 +661,8 @@ static int map_again(uint64_t from, uint64_t at, uint64_t length, int protection
 }
 
 /* A segment is attached as a whole, and what is wanted of it is taken from there. */
-static int map_segment(const struct made_object *object, uint64_t at, uint64_t length, uint64_t offset, int protection, int may_write)
+static int map_segment(const struct made_object *object, uint64_t at, uint64_t length, uint64_t offset, int protection,
+                       int may_write)
 {
     char *whole = shmat(object->fd, NULL, (may_write ? 0 : SHM_RDONLY) | (protection & PROT_EXEC ? SHM_EXEC : 0));
     int error;
@@ -653,7 +674,8 @@ static int map_segment(const struct made_object *object, uint64_t at, uint64_t l
     return error;
 }
 
-int object_map(const struct made_object *object, uint64_t at, uint64_t length, uint64_t offset, int protection, int may_write)
+int object_map(const struct made_object *object, uint64_t at, uint64_t length, uint64_t offset, int protection,
+               int may_write)
 {
     void *got;
     int fd;
@@ -676,7 +698,8 @@ int object_map(const struct made_object *object, uint64_t at, uint64_t length, u
 static char *take_record(struct reader *reader, struct object_record *record)
 {
     reader_take(reader, record, sizeof *record);
-    if (!reader->error && (record->sort < OBJECT_ANONYMOUS || record->sort > OBJECT_DELETED_FILE || record->kept.size > INT64_MAX))
+    if (!reader->error &&
+        (record->sort < OBJECT_ANONYMOUS || record->sort > OBJECT_DELETED_FILE || record->kept.size > INT64_MAX))
         reader->error = -EBADMSG;
     return reader->error ? NULL : reader_text(reader);
 }
@@ -710,7 +733,8 @@ static int lift(const struct restoring *restoring, int fd)
 static int make_memfd(const struct restoring *restoring, const struct object_record *record, const char *name)
 {
     unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-    int fd = memfd_create(name, flags | (record->seals & 0x20 /* F_SEAL_EXEC */ ? 8 /* MFD_NOEXEC_SEAL */ : 16 /* MFD_EXEC */));
+    int fd = memfd_create(
+        name, flags | (record->seals & 0x20 /* F_SEAL_EXEC */ ? 8 /* MFD_NOEXEC_SEAL */ : 16 /* MFD_EXEC */));
 
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create(name, flags);
@@ -737,7 +761,8 @@ static int make_room(const char *path)
 }
 
 /* Under all its names but the one it has. */
-static int name_posix(const struct object_record *record, struct reader *names, const char *path, int fd, int *ret_keeps_path)
+static int name_posix(const struct object_record *record, struct reader *names, const char *path, int fd,
+                      int *ret_keeps_path)
 {
     char link[64];
     int error = 0;
@@ -756,9 +781,10 @@ static int name_posix(const struct object_record *record, struct reader *names, 
     return error;
 }
 
-/* /dev/shm is the bubble's own, and empty. It is made with its first name, which maps goes on to show; unless that is another's by
- * now. */
-static int make_posix(const struct restoring *restoring, const struct object_record *record, const char *path, struct reader *names)
+/* /dev/shm is the bubble's own, and empty. It is made with its first name, which maps goes on to show; unless that is
+ * another's by now. */
+static int make_posix(const struct restoring *restoring, const struct object_record *record, const char *path,
+                      struct reader *names)
 {
     int error = make_room(path), fd, keeps_path, has_path;
 
@@ -789,18 +815,20 @@ static int make_anonymous(struct restoring *restoring, const struct object_recor
 /* Those that a writable mapping forbids come when all is mapped. */
 enum { SEALS_LATER = F_SEAL_FUTURE_WRITE | F_SEAL_SEAL };
 
-static int make_file(struct restoring *restoring, const struct object_record *record, const char *name, struct reader *names,
-                     struct made_object *object)
+static int make_file(struct restoring *restoring, const struct object_record *record, const char *name,
+                     struct reader *names, struct made_object *object)
 {
     uint32_t seals = record->seals & F_SEAL_FUTURE_WRITE ? record->seals & ~(uint32_t)SEALS_LATER : record->seals;
     int error;
 
-    object->fd = record->sort == OBJECT_MEMFD ? make_memfd(restoring, record, name) : make_posix(restoring, record, name, names);
+    object->fd =
+        record->sort == OBJECT_MEMFD ? make_memfd(restoring, record, name) : make_posix(restoring, record, name, names);
     error = object->fd < 0 ? object->fd : contents_restore(restoring, &record->kept, object->fd);
     return !error && seals && fcntl(object->fd, F_ADD_SEALS, seals) ? -errno : error;
 }
 
-static int make_deleted_file(struct restoring *restoring, const struct object_record *record, char **path, struct made_object *object)
+static int make_deleted_file(struct restoring *restoring, const struct object_record *record, char **path,
+                             struct made_object *object)
 {
     *path = path_now(restoring, *path);
     if (!*path)
@@ -845,7 +873,9 @@ static int shared_memory_wire(struct restoring *restoring, struct reader *reader
 
 static void shared_memory_show(struct reader *reader, FILE *out)
 {
-    static const char *const sorts[] = { [OBJECT_ANONYMOUS] = "anonymous", [OBJECT_MEMFD] = "memfd ", [OBJECT_POSIX] = "",
+    static const char *const sorts[] = { [OBJECT_ANONYMOUS] = "anonymous",
+                                         [OBJECT_MEMFD] = "memfd ",
+                                         [OBJECT_POSIX] = "",
                                          [OBJECT_DELETED_FILE] = "deleted file " };
     struct object_record record;
     char *name = take_record(reader, &record);

@@ -68,7 +68,8 @@ int system_v_is_known(const struct saving *saving, enum agent_ipc_sort sort, int
     return find(process, sort, id, 0) != NULL;
 }
 
-int system_v_check_owner(struct saving *saving, enum agent_ipc_sort sort, int id, const struct ipc_perm *permissions, const char *what)
+int system_v_check_owner(struct saving *saving, enum agent_ipc_sort sort, int id, const struct ipc_perm *permissions,
+                         const char *what)
 {
     if (!system_v_is_own(saving, sort, id))
         return refuse(saving, "R-SYSTEM-V", "the program uses %s with id %d, which it has not made", what, id);
@@ -95,8 +96,9 @@ int64_t process_began(int pid)
 void system_v_check_numbers(struct restoring *restoring)
 {
     if (access("/proc/sys/kernel/sem_next_id", F_OK) || text_list_holds(restoring->test_fail, "next_id"))
-        missing(restoring, "R-SYSTEM-V-NUMBER: the program uses System V IPC, and this kernel does not let a restart choose its "
-                           "numbers; restart under one with CONFIG_CHECKPOINT_RESTORE");
+        missing(restoring,
+                "R-SYSTEM-V-NUMBER: the program uses System V IPC, and this kernel does not let a restart choose its "
+                "numbers; restart under one with CONFIG_CHECKPOINT_RESTORE");
 }
 
 int system_v_next_id(const char *sort, int id)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* System V objects: who uses a set of semaphores or a queue of messages the kernel does not tell, nor what SEM_UNDO has added up. Wrappers
- * (wrap/ipc.c) keep both here, in memory that every image carries. No locks: a handler may call semop(), too. Island: no libc. */
+/* System V objects: who uses a set of semaphores or a queue of messages the kernel does not tell, nor what SEM_UNDO has
+ * added up. Wrappers (wrap/ipc.c) keep both here, in memory that every image carries. No locks: a handler may call
+ * semop(), too. Island: no libc. */
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -12,12 +13,12 @@
 
 enum { RECENT = 64 };
 
-/* An entry is one word, and so is always whole; 0: free. Two threads may enter the same thing twice, which does no harm: adjustments are
- * added up by whoever reads them. */
+/* An entry is one word, and so is always whole; 0: free. Two threads may enter the same thing twice, which does no
+ * harm: adjustments are added up by whoever reads them. */
 static struct {
     uint64_t objects[AGENT_MAX_IPC];
-    uint32_t count;                /* more than AGENT_MAX_IPC: some were lost */
-    uint64_t recent[RECENT];       /* sort and id of those that were seen last */
+    uint32_t count;          /* more than AGENT_MAX_IPC: some were lost */
+    uint64_t recent[RECENT]; /* sort and id of those that were seen last */
     uint64_t undo[AGENT_MAX_UNDO];
     uint32_t undo_count;
 } books;
@@ -75,8 +76,8 @@ void ipc_forget(enum agent_ipc_sort sort, int id)
         __atomic_store_n(object, 0, __ATOMIC_SEQ_CST);
 }
 
-/* From here to BOOKS_END a semaphore has been changed and the books have not: a thread that is found there is let go on for a moment. All
- * is in one piece of code, which calls nothing. */
+/* From here to BOOKS_END a semaphore has been changed and the books have not: a thread that is found there is let go on
+ * for a moment. All is in one piece of code, which calls nothing. */
 #define IN_BOOKS __attribute__((section("books_text"), noinline, used))
 extern const char __start_books_text[], __stop_books_text[];
 
@@ -222,8 +223,8 @@ static int holds(const char *line, const char *text)
     return 0;
 }
 
-/* A line of smaps (proc(5)). `range`: of the segment whose lines follow; end 0: they are of something else. What the program itself keeps
- * from its children stays so. */
+/* A line of smaps (proc(5)). `range`: of the segment whose lines follow; end 0: they are of something else. What the
+ * program itself keeps from its children stays so. */
 static void take_line(const char *line, struct agent_range *range)
 {
     if (text_starts(line, "VmFlags:") && range->end && !holds(line, " dc") && hidden.count < AGENT_MAX_RANGES) {

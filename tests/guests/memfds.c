@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* memfds SECONDS: memory files in every state: open several times, mapped shared and private, closed but still mapped, sealed,
- * sparse, executable or not. Everything is looked at and changed at every tick. */
+/* memfds SECONDS: memory files in every state: open several times, mapped shared and private, closed but still mapped,
+ * sealed, sparse, executable or not. Everything is looked at and changed at every tick. */
 #include "guest.h"
 
 #include <sys/mman.h>
@@ -45,7 +45,8 @@ static int again(int fd, int flags)
 static void begin_open(void)
 {
     first = make("a name", 0);
-    if (ftruncate(first, SIZE) || pwrite(first, "begin", 5, 0) != 5 || pwrite(first, "end", 3, SIZE - 3) != 3 || lseek(first, 11, SEEK_SET) != 11)
+    if (ftruncate(first, SIZE) || pwrite(first, "begin", 5, 0) != 5 || pwrite(first, "end", 3, SIZE - 3) != 3 ||
+        lseek(first, 11, SEEK_SET) != 11)
         bad("memfd: %s", strerror(errno));
     second = again(first, O_RDWR | O_APPEND);
     for_reading = again(first, O_RDONLY | O_CLOEXEC);
@@ -121,17 +122,23 @@ static void look_open(void)
     struct stat status, same;
     char got[8] = "";
 
-    must_be(!fstat(first, &status) && status.st_size == SIZE && !fstat(second, &same) && same.st_ino == status.st_ino, "size, or another file");
-    must_be(lseek(first, 0, SEEK_CUR) == 11 && lseek(shared_number, 0, SEEK_CUR) == 11 && lseek(for_reading, 0, SEEK_CUR) == 33, "positions");
+    must_be(!fstat(first, &status) && status.st_size == SIZE && !fstat(second, &same) && same.st_ino == status.st_ino,
+            "size, or another file");
+    must_be(lseek(first, 0, SEEK_CUR) == 11 && lseek(shared_number, 0, SEEK_CUR) == 11 &&
+                lseek(for_reading, 0, SEEK_CUR) == 33,
+            "positions");
     must_be(lseek(shared_number, 1, SEEK_CUR) == 12 && lseek(first, -1, SEEK_CUR) == 11, "a shared position");
     must_be(fcntl(second, F_GETFL) & O_APPEND && (fcntl(for_reading, F_GETFL) & O_ACCMODE) == O_RDONLY, "flags");
     must_be(fcntl(for_reading, F_GETFD) == FD_CLOEXEC && !fcntl(first, F_GETFD), "close-on-exec");
     must_be(!strcmp(link_of(first), "/memfd:a name (deleted)"), "name");
     must_be(pread(first, got, 3, SIZE - 3) == 3 && !memcmp(got, "end", 3), "content");
-    must_be(!fstat(not_mapped, &status) && status.st_size == SPARSE * GUEST_PAGE && status.st_blocks < 100 && (status.st_mode & 0777) == 0640,
+    must_be(!fstat(not_mapped, &status) && status.st_size == SPARSE * GUEST_PAGE && status.st_blocks < 100 &&
+                (status.st_mode & 0777) == 0640,
             "a sparse memfd");
-    must_be(pread(not_mapped, got, 3, 900L * GUEST_PAGE + 7) == 3 && !memcmp(got, "far", 3), "content of a sparse memfd");
-    must_be(!memcmp(one, before, sizeof before) && !memcmp(private, private_before, sizeof private_before), "what is mapped");
+    must_be(pread(not_mapped, got, 3, 900L * GUEST_PAGE + 7) == 3 && !memcmp(got, "far", 3),
+            "content of a sparse memfd");
+    must_be(!memcmp(one, before, sizeof before) && !memcmp(private, private_before, sizeof private_before),
+            "what is mapped");
     must_be(!strcmp(private + GUEST_PAGE, "private"), "a private page");
     must_be(mprotect(other, GUEST_PAGE, PROT_READ | PROT_WRITE) == -1, "a mapping for reading becomes writable");
 }
@@ -143,7 +150,8 @@ static void look_closed(void)
     must_be(!strcmp(closed + 2 * GUEST_PAGE, "third"), "mapped and closed");
     closed[2 * GUEST_PAGE + 10]++;
     must_be(closed[2 * GUEST_PAGE + 10] == closed_too[10], "two mappings of a closed one");
-    must_be(!pipe(pipes) && write(pipes[1], closed + 3 * GUEST_PAGE, 1) == -1 && errno == EFAULT, "a page behind the end");
+    must_be(!pipe(pipes) && write(pipes[1], closed + 3 * GUEST_PAGE, 1) == -1 && errno == EFAULT,
+            "a page behind the end");
     close(pipes[0]);
     close(pipes[1]);
     for (int i = 0; i < 1024; i++)
@@ -152,13 +160,19 @@ static void look_closed(void)
 
 static void look_sealed(void)
 {
-    must_be(seals_are(sealed, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW) && write(sealed, "x", 1) == -1 && errno == EPERM, "a sealed one");
+    must_be(seals_are(sealed, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW) && write(sealed, "x", 1) == -1 &&
+                errno == EPERM,
+            "a sealed one");
     must_be(!strcmp(sealed_map, "sealed"), "a sealed one, mapped");
-    must_be(seals_are(future, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) && write(future, "x", 1) == -1, "the future write seal");
+    must_be(seals_are(future, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) && write(future, "x", 1) == -1,
+            "the future write seal");
     future_map[1]++;
-    must_be(mmap(NULL, GUEST_PAGE, PROT_WRITE, MAP_SHARED, future, 0) == MAP_FAILED, "a sealed one is mapped for writing");
-    must_be(not_executable < 0 || (seals_are(not_executable, 0x20) && fchmod(not_executable, 0777) == -1), "one that is not executable");
-    must_be(seals_are(only_read, F_SEAL_SEAL) && !strcmp(link_of(only_read), "/memfd: (deleted)"), "one without a name");
+    must_be(mmap(NULL, GUEST_PAGE, PROT_WRITE, MAP_SHARED, future, 0) == MAP_FAILED,
+            "a sealed one is mapped for writing");
+    must_be(not_executable < 0 || (seals_are(not_executable, 0x20) && fchmod(not_executable, 0777) == -1),
+            "one that is not executable");
+    must_be(seals_are(only_read, F_SEAL_SEAL) && !strcmp(link_of(only_read), "/memfd: (deleted)"),
+            "one without a name");
 }
 
 static void change(long tick)
@@ -166,7 +180,8 @@ static void change(long tick)
     char got[sizeof before];
 
     snprintf(one, 8, "%06ld", tick % 1000000);
-    must_be(pread(second, got, sizeof got, 0) == sizeof got && !strcmp(got, one), "a write to memory is not in the file");
+    must_be(pread(second, got, sizeof got, 0) == sizeof got && !strcmp(got, one),
+            "a write to memory is not in the file");
     one[GUEST_PAGE] = (char)tick;
     must_be(other[0] == (char)tick, "two mappings");
     snprintf(private, 8, "%06ld", (tick * 7) % 1000000);

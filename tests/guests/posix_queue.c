@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* posix_queue SECONDS [full|notify]: POSIX message queues, with and without their names. A thread waits for messages all the time. None is
- * sent while the guest is held: nothing is in the queues then. `full`: a message lies in one; `notify`: one has somebody to notify. */
+/* posix_queue SECONDS [full|notify]: POSIX message queues, with and without their names. A thread waits for messages
+ * all the time. None is sent while the guest is held: nothing is in the queues then. `full`: a message lies in one;
+ * `notify`: one has somebody to notify. */
 #include "guest.h"
 
 #include <mqueue.h>
@@ -60,8 +61,9 @@ static void look(mqd_t queue, long flags, long messages)
     struct mq_attr attributes;
     struct stat status;
 
-    if (mq_getattr(queue, &attributes) || attributes.mq_maxmsg != 4 || attributes.mq_msgsize != 64 || attributes.mq_flags != flags ||
-        attributes.mq_curmsgs != messages || fstat(queue, &status) || (status.st_mode & 0777) != 0640)
+    if (mq_getattr(queue, &attributes) || attributes.mq_maxmsg != 4 || attributes.mq_msgsize != 64 ||
+        attributes.mq_flags != flags || attributes.mq_curmsgs != messages || fstat(queue, &status) ||
+        (status.st_mode & 0777) != 0640)
         bad("attributes: %ld messages, flags %lx", attributes.mq_curmsgs, attributes.mq_flags);
 }
 
@@ -83,7 +85,8 @@ static void talk(long tick)
     unsigned priority = 0;
 
     snprintf(text, sizeof text, "%ld", tick);
-    if (mq_send(questions, text, strlen(text) + 1, 7) || mq_receive(answers, got, sizeof got, &priority) < 0 || strcmp(text, got) || priority != 8)
+    if (mq_send(questions, text, strlen(text) + 1, 7) || mq_receive(answers, got, sizeof got, &priority) < 0 ||
+        strcmp(text, got) || priority != 8)
         bad("the answer to %s: %s", text, strerror(errno));
     if (mq_receive(again, got, sizeof got, NULL) != -1 || errno != EAGAIN)
         bad("a queue that does not wait: %s", strerror(errno));

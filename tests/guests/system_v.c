@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* system_v SECONDS: shared memory, semaphores and messages of System V, looked at and used at every tick. Numbers and keys are not to
- * change. Threads wait for a semaphore and for a message all the time. */
+/* system_v SECONDS: shared memory, semaphores and messages of System V, looked at and used at every tick. Numbers and
+ * keys are not to change. Threads wait for a semaphore and for a message all the time. */
 #include "guest.h"
 
 #include <pthread.h>
@@ -61,7 +61,8 @@ static void begin_memory(void)
     strcpy(attach(memory.readable, NULL, 0), "reading");
     memory.reading = attach(memory.readable, NULL, SHM_RDONLY);
     memory.partial = made(shmget(IPC_PRIVATE, 4 * GUEST_PAGE, IPC_CREAT | 0600), "shmget");
-    memory.part = attach(memory.partial, mmap(NULL, 4 * GUEST_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), SHM_REMAP);
+    memory.part =
+        attach(memory.partial, mmap(NULL, 4 * GUEST_PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), SHM_REMAP);
     strcpy(memory.part, "lost here");
     strcpy(memory.part + 2 * GUEST_PAGE, "third page");
     must_be(!munmap(memory.part, GUEST_PAGE), "munmap"); /* but not in the segment */
@@ -82,7 +83,8 @@ static void begin_semaphores(void)
 {
     set = made(semget(key, SEMAPHORES, IPC_CREAT | 0600), "semget");
     must_be(semctl(set, 1, SETVAL, (union argument){ .value = 32767 }) >= 0, "SETVAL");
-    must_be(!operate(2, 5, 0) && !operate(2, -2, SEM_UNDO) && !operate(3, 4, SEM_UNDO) && !operate(4, 3, SEM_UNDO) && !operate(4, -3, SEM_UNDO),
+    must_be(!operate(2, 5, 0) && !operate(2, -2, SEM_UNDO) && !operate(3, 4, SEM_UNDO) && !operate(4, 3, SEM_UNDO) &&
+                !operate(4, -3, SEM_UNDO),
             "semop");
 }
 
@@ -157,7 +159,8 @@ static void *wait_in_vain(void *none)
 
     while (!ending) {
         double begin = seconds_now();
-        must_be(semtimedop(set, &one, 1, &time) == -1 && errno == EAGAIN && seconds_now() - begin >= 0.06, "a thread that waits in vain");
+        must_be(semtimedop(set, &one, 1, &time) == -1 && errno == EAGAIN && seconds_now() - begin >= 0.06,
+                "a thread that waits in vain");
     }
     return none;
 }
@@ -177,18 +180,22 @@ static void look_at_memory(long tick)
     char *now;
 
     must_be(shmget(key, 0, 0) == memory.keyed && !shmctl(memory.keyed, IPC_STAT, &status), "a segment's key");
-    must_be(status.shm_nattch == 2 && status.shm_segsz == SIZE && (status.shm_perm.mode & 0777) == 0640, "a segment's status");
+    must_be(status.shm_nattch == 2 && status.shm_segsz == SIZE && (status.shm_perm.mode & 0777) == 0640,
+            "a segment's status");
     must_be(!strcmp(memory.one + 3 * GUEST_PAGE, "keyed") && *(long *)memory.two == tick, "a segment");
     (*(long *)memory.one)++;
     must_be(!strcmp(memory.gone, "removed") && !shmctl(memory.removed, IPC_STAT, &status) && status.shm_nattch == 1 &&
-                status.shm_perm.mode & SHM_DEST, "a segment that is removed");
-    must_be(!strcmp(memory.reading, "reading") && mprotect(memory.reading, GUEST_PAGE, PROT_READ | PROT_WRITE) == -1, "a segment for reading");
+                status.shm_perm.mode & SHM_DEST,
+            "a segment that is removed");
+    must_be(!strcmp(memory.reading, "reading") && mprotect(memory.reading, GUEST_PAGE, PROT_READ | PROT_WRITE) == -1,
+            "a segment for reading");
     now = attach(memory.unattached, NULL, 0);
     must_be(*(long *)(now + GUEST_PAGE) == tick, "a segment that is not attached");
     (*(long *)(now + GUEST_PAGE))++;
     must_be(!shmdt(now), "shmdt");
     now = attach(memory.partial, NULL, SHM_RDONLY);
-    must_be(!strcmp(now, "lost here") && !strcmp(now + 2 * GUEST_PAGE, "third page") && !strcmp(memory.part + 2 * GUEST_PAGE, "third page"),
+    must_be(!strcmp(now, "lost here") && !strcmp(now + 2 * GUEST_PAGE, "third page") &&
+                !strcmp(memory.part + 2 * GUEST_PAGE, "third page"),
             "a segment in part");
     must_be(!shmdt(now), "shmdt");
 }
@@ -197,9 +204,11 @@ static void look_at_semaphores(long tick)
 {
     struct semid_ds status;
 
-    must_be(semget(key, SEMAPHORES, 0) == set && !semctl(set, 0, IPC_STAT, (union argument){ .status = &status }) && status.sem_otime > 0,
+    must_be(semget(key, SEMAPHORES, 0) == set && !semctl(set, 0, IPC_STAT, (union argument){ .status = &status }) &&
+                status.sem_otime > 0,
             "a set's key");
-    must_be(value_of(0) == 0 && !semctl(set, 0, GETPID) && value_of(1) == 32767 && value_of(2) == 3 && value_of(4) == 0, "values");
+    must_be(value_of(0) == 0 && !semctl(set, 0, GETPID) && value_of(1) == 32767 && value_of(2) == 3 && value_of(4) == 0,
+            "values");
     must_be(semctl(set, 2, GETPID) == getpid() && value_of(3) == 4 + (int)(tick & 1), "the last to change one");
     must_be(!operate(3, tick & 1 ? -1 : 1, SEM_UNDO), "semop");
     must_be(!operate(5, 1, 0) && !operate(6, -1, 0), "a waiting thread");
@@ -210,7 +219,8 @@ static void look_at_messages(long tick)
     struct msqid_ds status;
     struct message message;
 
-    must_be(msgget(key, 0) == queue && !msgctl(large_queue, IPC_STAT, &status) && status.msg_qbytes == 5000 && status.msg_qnum == 3,
+    must_be(msgget(key, 0) == queue && !msgctl(large_queue, IPC_STAT, &status) && status.msg_qbytes == 5000 &&
+                status.msg_qnum == 3,
             "a queue's status");
     get(large_queue, -5, 3, 3000, 1);
     get(large_queue, 0, 7, 0, 0);
@@ -238,6 +248,7 @@ int main(int count, char **arguments)
 {
     long ticks = ticks_wanted(count, arguments, 1, 1);
     struct message rest;
+    struct shmid_ds status;
     void *(*const waits[])(void *) = { wait_for_semaphore, wait_for_message, wait_in_vain, wait_for_room };
     pthread_t threads[4];
 
@@ -264,10 +275,15 @@ int main(int count, char **arguments)
         if (pthread_join(threads[i], NULL))
             bad("join");
     check_undo();
-    must_be(!shmctl(memory.keyed, IPC_RMID, NULL) && !shmctl(memory.unattached, IPC_RMID, NULL) && !shmctl(memory.readable, IPC_RMID, NULL) &&
-                !shmctl(memory.partial, IPC_RMID, NULL), "IPC_RMID");
-    must_be(!msgctl(queue, IPC_RMID, NULL) && !msgctl(answers, IPC_RMID, NULL) && !msgctl(large_queue, IPC_RMID, NULL) &&
-                !msgctl(full, IPC_RMID, NULL), "IPC_RMID");
+    must_be(!shmdt(memory.one) && !shmdt(memory.two) && !shmdt(memory.gone) && !shmdt(memory.reading), "shmdt of what has come back");
+    must_be(!shmctl(memory.keyed, IPC_STAT, &status) && !status.shm_nattch && shmctl(memory.removed, IPC_STAT, &status) == -1,
+            "attachments at the end");
+    must_be(!shmctl(memory.keyed, IPC_RMID, NULL) && !shmctl(memory.unattached, IPC_RMID, NULL) &&
+                !shmctl(memory.readable, IPC_RMID, NULL) && !shmctl(memory.partial, IPC_RMID, NULL),
+            "IPC_RMID");
+    must_be(!msgctl(queue, IPC_RMID, NULL) && !msgctl(answers, IPC_RMID, NULL) &&
+                !msgctl(large_queue, IPC_RMID, NULL) && !msgctl(full, IPC_RMID, NULL),
+            "IPC_RMID");
     must_be(!semctl(set, 0, IPC_RMID), "IPC_RMID");
     puts("OK system_v");
     return 0;
