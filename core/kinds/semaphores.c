@@ -10,6 +10,9 @@
 
 #include "system_v.h"
 
+/* By a process that comes back, which changes it again then; or by another: then whoever has the record does. */
+enum { USED_OUTSIDE = 1, USED_INSIDE = 2 };
+
 /* Two records have the tag. */
 enum semaphore_record_type { RECORD_SET = 1, RECORD_UNDO };
 
@@ -17,7 +20,7 @@ struct set_record {
     uint32_t type;
     uint32_t count;
     struct system_v_record object;
-    uint32_t was_used; /* 1: semop(2) has changed it; its sem_otime is not 0 */
+    uint32_t was_used; /* by semop(2): its sem_otime is not 0 */
     uint32_t reserved;
     /* then: count semaphore_records */
 };
@@ -54,6 +57,34 @@ static int add_values(int id, uint32_t count, struct buffer *payload)
     return error;
 }
 
+/* Was that process the last to change one of the semaphores of a set's payload? */
+static int is_last(const struct saving *process, const struct set_record *record, const struct buffer *payload)
+{
+    for (uint32_t i = 0; i < record->count; i++) {
+        struct semaphore_record semaphore;
+        memcpy(&semaphore, payload->bytes + sizeof *record + i * sizeof semaphore, sizeof semaphore);
+        if (semaphore.pid == process->pid)
+            return 1;
+    }
+    return 0;
+}
+
+/* Once for the process that the set is found with, and again for each other that is to be the last to change one. */
+static int write_set(struct saving *saving, struct set_record *record, struct buffer *payload)
+{
+    int error = payload->error;
+
+    for (const struct saving *process = saving->first; !error && process && record->was_used; process = process->next)
+        if (is_last(process, record, payload))
+            record->was_used = USED_INSIDE;
+    if (!error)
+        memcpy(payload->bytes, record, sizeof *record);
+    for (const struct saving *process = saving->first; !error && process; process = process->next)
+        if (process == saving || is_last(process, record, payload))
+            error = image_write_record(saving->writer, TAG_SEMAPHORES, RECORD_REQUIRED, process->index, payload);
+    return error;
+}
+
 static int save_set(struct saving *saving, int id)
 {
     struct semid_ds status;
@@ -75,7 +106,7 @@ static int save_set(struct saving *saving, int id)
     if (error == -EACCES)
         error = refuse(saving, "R-SYSTEM-V", "the semaphores with id %d cannot be read", id);
     if (!error)
-        error = image_write_record(saving->writer, TAG_SEMAPHORES, RECORD_REQUIRED, saving->index, &payload);
+        error = write_set(saving, &record, &payload);
     buffer_free(&payload);
     return error;
 }
@@ -186,7 +217,7 @@ static int touch(int id, int number, uint32_t value)
 static int wire_set(const struct restoring *restoring, struct reader *reader)
 {
     struct set_record record;
-    int error = 0, touched = 0;
+    int error = 0;
     struct semaphore_record semaphore = { 0 };
 
     reader_take(reader, &record, sizeof record);
@@ -194,12 +225,10 @@ static int wire_set(const struct restoring *restoring, struct reader *reader)
         reader_take(reader, &semaphore, sizeof semaphore);
         int is_ours = semaphore.pid == restoring->pid;
         if (!reader->error && is_ours &&
-            (record.was_used || semctl(record.object.id, (int)i, GETPID) != restoring->pid)) {
+            (record.was_used || semctl(record.object.id, (int)i, GETPID) != restoring->pid))
             error = touch(record.object.id, (int)i, semaphore.value);
-            touched = 1;
-        }
     }
-    if (!error && !reader->error && record.was_used && !touched && record.count)
+    if (!error && !reader->error && record.was_used == USED_OUTSIDE && record.count)
         error = touch(record.object.id, (int)record.count - 1, semaphore.value);
     return error ? error : reader->error;
 }

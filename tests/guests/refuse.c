@@ -204,6 +204,17 @@ static int aio_answers(void)
     return !syscall(SYS_io_getevents, context, 0, 4, NULL, &none);
 }
 
+static int open_huge_memfd(void)
+{
+    one = memfd_create("guest", 4 /* MFD_HUGETLB */);
+    return one >= 0;
+}
+
+static int is_open(void)
+{
+    return fcntl(one, F_GETFD) >= 0;
+}
+
 static int open_unlinked(void)
 {
     char path[] = "unlinked-XXXXXX";
@@ -427,6 +438,7 @@ static const struct thing {
     { "timer", start_timer, alarms_come },
     { "filter", install_filter, filter_works },
     { "locked-memory", lock_memory, memory_is_locked },
+    { "huge-memfd", open_huge_memfd, is_open },
     { "secret-memory", open_secret, memory_is_there },
     { "aio", open_aio, aio_answers },
 };

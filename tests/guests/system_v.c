@@ -19,7 +19,7 @@ union argument {
 };
 
 static struct {
-    int keyed, removed, unattached, readable, partial;
+    int keyed, locked, removed, unattached, readable, partial;
     char *one, *two, *gone, *reading, *part;
 } memory;
 static int set, queue, answers, large_queue, full;
@@ -52,6 +52,7 @@ static void begin_memory(void)
     memory.one = attach(memory.keyed, NULL, 0);
     memory.two = attach(memory.keyed, NULL, 0);
     strcpy(memory.one + 3 * GUEST_PAGE, "keyed");
+    memory.locked = shmctl(memory.keyed, SHM_LOCK, NULL) ? 0 : SHM_LOCKED; /* as far as RLIMIT_MEMLOCK allows */
     memory.removed = made(shmget(IPC_PRIVATE, GUEST_PAGE, IPC_CREAT | 0600), "shmget");
     memory.gone = attach(memory.removed, NULL, 0);
     strcpy(memory.gone, "removed");
@@ -180,7 +181,7 @@ static void look_at_memory(long tick)
     char *now;
 
     must_be(shmget(key, 0, 0) == memory.keyed && !shmctl(memory.keyed, IPC_STAT, &status), "a segment's key");
-    must_be(status.shm_nattch == 2 && status.shm_segsz == SIZE && (status.shm_perm.mode & 0777) == 0640,
+    must_be(status.shm_nattch == 2 && status.shm_segsz == SIZE && (status.shm_perm.mode & (0777 | SHM_LOCKED)) == (unsigned)(0640 | memory.locked),
             "a segment's status");
     must_be(!strcmp(memory.one + 3 * GUEST_PAGE, "keyed") && *(long *)memory.two == tick, "a segment");
     (*(long *)memory.one)++;
