@@ -160,6 +160,10 @@ system_v_lives() {
     [[ "$stderr" == *"R-SYSTEM-V:"* ]] || fail "another name: $stderr"
 }
 
+@test "memory, semaphores and messages between two processes" {
+    system_v_lives ipc_tree "$GUESTS/ipc_tree" 1
+}
+
 @test "asynchronous I/O of libc: a request that waits, and others at every tick" {
     lives posix_aio "$GUESTS/posix_aio" 0.8
 }
