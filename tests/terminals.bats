@@ -356,3 +356,17 @@ pairs_live() {
         says_ok "$what"
     done
 }
+
+@test "pairs: a child at a terminal of its own, which controls its session, talked to over three lives" {
+    start_guest talk python3 "$APPS/conversation.py"
+    take "$PID"
+    kill_hard "$PID"
+    until_true 30 no_processes
+    restart_back talk "$IMAGE"
+    take "$PID"
+    kill_hard "$PID"
+    until_true 30 no_processes
+    restart talk "$IMAGE"
+    ends_well talk
+    says_ok talk
+}
