@@ -200,13 +200,12 @@ static int epolls_check(struct restoring *restoring, struct reader *reader)
 static int epolls_open(struct restoring *restoring, struct reader *reader)
 {
     struct epoll_record record;
+    int placed = descriptor_take(reader, &record, sizeof record);
     int fd;
 
     (void)restoring;
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.descriptor.same_as != record.descriptor.number)
-        return descriptor_share(&record.descriptor);
+    if (placed)
+        return placed < 0 ? placed : 0;
     fd = epoll_create1(0);
     return fd < 0 ? -errno : descriptor_place(&record.descriptor, fd);
 }

@@ -75,13 +75,12 @@ static int eventfds_save(struct saving *saving, const struct descriptor *descrip
 static int eventfds_open(struct restoring *restoring, struct reader *reader)
 {
     struct eventfd_record record;
+    int placed = descriptor_take(reader, &record, sizeof record);
     int fd;
 
     (void)restoring;
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.descriptor.same_as != record.descriptor.number)
-        return descriptor_share(&record.descriptor);
+    if (placed)
+        return placed < 0 ? placed : 0;
     fd = eventfd(0, (record.semaphore ? EFD_SEMAPHORE : 0) | (record.descriptor.flags & O_NONBLOCK));
     if (fd < 0 || (record.count && write(fd, &record.count, sizeof record.count) < 0))
         return -errno;

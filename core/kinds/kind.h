@@ -228,6 +228,8 @@ int descriptor_place(const struct descriptor_record *record, int fd);
 int descriptor_share(const struct descriptor_record *record);
 /* Is what /proc/PID/fd says of it still the path of the same thing? */
 int descriptor_is_at_target(const struct descriptor *descriptor);
+/* Takes a record, and places what shares its description with a lower one. 1: that is all; 0: it is to be made; -errno. */
+int descriptor_take(struct reader *reader, void *record, size_t length);
 /* By path, or shared with a lower one. 0 or -errno. */
 int descriptor_open(const struct descriptor_record *record, const char *path);
 /* `what` is shown without control characters: it may be a path. */

@@ -43,13 +43,12 @@ static int pidfds_save(struct saving *saving, const struct descriptor *descripto
 static int pidfds_open(struct restoring *restoring, struct reader *reader)
 {
     struct descriptor_record record;
+    int placed = descriptor_take(reader, &record, sizeof record);
     long fd;
 
     (void)restoring;
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.same_as != record.number)
-        return descriptor_share(&record);
+    if (placed)
+        return placed < 0 ? placed : 0;
     fd = syscall(SYS_pidfd_open, getpid(), record.flags & (O_EXCL | O_NONBLOCK));
     return fd < 0 ? -errno : descriptor_place(&record, (int)fd);
 }

@@ -38,13 +38,12 @@ static int signalfds_save(struct saving *saving, const struct descriptor *descri
 static int signalfds_open(struct restoring *restoring, struct reader *reader)
 {
     struct signalfd_record record;
+    int placed = descriptor_take(reader, &record, sizeof record);
     long fd;
 
     (void)restoring;
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.descriptor.same_as != record.descriptor.number)
-        return descriptor_share(&record.descriptor);
+    if (placed)
+        return placed < 0 ? placed : 0;
     fd = syscall(SYS_signalfd4, -1, &record.signals, sizeof record.signals, record.descriptor.flags & O_NONBLOCK);
     return fd < 0 ? -errno : descriptor_place(&record.descriptor, (int)fd);
 }

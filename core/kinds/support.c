@@ -385,6 +385,17 @@ int descriptor_share(const struct descriptor_record *record)
     return duplicate_to(record->same_as, record);
 }
 
+int descriptor_take(struct reader *reader, void *record, size_t length)
+{
+    const struct descriptor_record *descriptor = record;
+    int error = reader_take(reader, record, length);
+
+    if (error || descriptor->same_as == descriptor->number)
+        return error;
+    error = descriptor_share(descriptor);
+    return error ? error : 1;
+}
+
 int descriptor_is_at_target(const struct descriptor *descriptor)
 {
     struct stat there;

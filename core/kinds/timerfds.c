@@ -156,13 +156,12 @@ static int timerfds_check(struct restoring *restoring, struct reader *reader)
 static int timerfds_open(struct restoring *restoring, struct reader *reader)
 {
     struct timerfd_record record;
+    int placed = descriptor_take(reader, &record, sizeof record);
     int fd;
 
     (void)restoring;
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.descriptor.same_as != record.descriptor.number)
-        return descriptor_share(&record.descriptor);
+    if (placed)
+        return placed < 0 ? placed : 0;
     fd = timerfd_create(record.clock, record.descriptor.flags & O_NONBLOCK);
     return fd < 0 ? -errno : descriptor_place(&record.descriptor, fd);
 }
