@@ -191,6 +191,8 @@ static size_t bytes_above(const struct mappings *mappings, uint64_t frame)
             high = middle;
     }
     uint64_t bytes = low < mappings->count && frame >= mappings->items[low].start ? mappings->items[low].end - frame : 0;
+    if (bytes < FRAME_PLACE + 8)
+        bytes = FRAME_PLACE + 8; /* a stack may be of several mappings */
     return bytes < LOOK_BYTES ? bytes : LOOK_BYTES;
 }
 
