@@ -96,3 +96,53 @@ refused_as() {
     [ "$STATUS" != 77 ] || skip "needs: a machine that writes cores"
     refused_as R-ENDED-CHILD core
 }
+
+# interrupted NAME COMMAND...: golden, then killed at a random moment and brought back from its image, twice.
+interrupted() {
+    local name=$1 percent
+    shift
+    golden "$name" "$@"
+    for percent in $(moments 2); do
+        rm -f "$T/$name.out"
+        start "$name" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$name" -- "$@"
+        reach "$name" "$percent"
+        take "$PID"
+        kill_family
+        restart "$name" "$IMAGE"
+        ends_well "$name"
+        same "$name"
+        rm "$IMAGE"
+    done
+}
+
+# bats test_tags=set
+@test "trees: a script of bash with pipelines, jobs, subshells, traps and xargs" {
+    interrupted bash bash "$APPS/jobs.sh" 12
+}
+
+@test "trees: the same script in dash" {
+    interrupted dash dash "$APPS/jobs.sh" 12
+}
+
+@test "trees: python3 with a pool of processes" {
+    interrupted pool /usr/bin/python3 "$APPS/pool.py" 80
+}
+
+@test "trees: processes are born and die while images are taken, and the last image comes back" {
+    local pid taken=0
+    golden storm bash "$APPS/jobs.sh" 10
+    start storm "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=storm -- bash "$APPS/jobs.sh" 10
+    reach storm 5
+    pid=$PID
+    while is_alive "$pid"; do
+        run --separate-stderr stasis checkpoint "$pid"
+        case $status in 0) taken=$((taken + 1)) ;; 66) ;; *) fail "status $status: $stderr" ;; esac
+        [ "$status" != 0 ] || IMAGE=$output
+    done
+    ends_well storm
+    same storm
+    [ "$taken" -gt 3 ]
+    restart storm "$IMAGE"
+    ends_well storm
+    same storm
+}
