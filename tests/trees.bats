@@ -104,6 +104,7 @@ interrupted() {
     golden "$name" "$@"
     for percent in $(moments 2); do
         rm -f "$T/$name.out"
+        hold
         start "$name" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$name" -- "$@"
         reach "$name" "$percent"
         take "$PID"

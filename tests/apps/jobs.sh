@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: MIT
-# jobs.sh ROUNDS: what batch scripts do: pipelines, background jobs and wait, subshells, traps, xargs, an environment of its own.
+# jobs.sh ROUNDS: what batch scripts do: pipelines, background jobs and wait, subshells, traps, xargs, an environment of its own. With a file
+# $GUEST_READY.hold the last round does not begin.
 trap 'echo got a signal' USR1
 round=0
 while [ "$round" -lt "$1" ]; do
     round=$((round + 1))
+    while [ "$round" -eq "$1" ] && [ -e "$GUEST_READY.hold" ]; do sleep 0.02; done # a test wants it alive
     (
         sleep 0.05
         echo "background $round"
