@@ -186,6 +186,25 @@ lives_on() {
     says_ok "$1"
 }
 
+# all_lives NAME COMMAND...: the original runs to its end after its checkpoint; then its image is brought back three times, the third
+# time with an image of its own, from which it comes to its end.
+all_lives() {
+    local name=$1 life
+    start_guest "$@"
+    take "$PID"
+    ends_well "$name"
+    says_ok "$name"
+    for life in 2 3 4; do
+        restart_back "$name" "$IMAGE"
+        [ "$life" != 4 ] || take "$PID"
+        kill_hard "$PID"
+        until_true 10 no_processes
+    done
+    restart_back "$name" "$IMAGE"
+    ends_well "$name"
+    says_ok "$name"
+}
+
 # ---- waiting: always for something, never for a time ----
 
 now_ms() {

@@ -5,24 +5,6 @@
 load helpers
 load programs
 
-# lives NAME COMMAND...: the original runs to its end after its checkpoint; then its image is brought back three times, the third
-# time with an image of its own, from which it comes to its end.
-lives() {
-    local name=$1 life
-    start_guest "$@"
-    take "$PID"
-    ends_well "$name"
-    says_ok "$name"
-    for life in 2 3 4; do
-        restart_back "$name" "$IMAGE"
-        [ "$life" != 4 ] || take "$PID"
-        kill_hard "$PID"
-    done
-    restart_back "$name" "$IMAGE"
-    ends_well "$name"
-    says_ok "$name"
-}
-
 # System V objects of this test's user.
 objects() {
     local sort
@@ -59,25 +41,25 @@ refused_as() {
 }
 
 @test "memfds in every state (PIE)" {
-    lives memfds "$GUESTS/memfds" 0.3
+    all_lives memfds "$GUESTS/memfds" 0.3
 }
 
 @test "memfds in every state (not PIE)" {
-    lives memfds "$GUESTS/memfds-nopie" 0.3
+    all_lives memfds "$GUESTS/memfds-nopie" 0.3
 }
 
 @test "memfds in every state, while the program stands still" {
     VARIABLES=(STASIS_TEST_FAIL=memory)
-    lives memfds "$GUESTS/memfds" 0.3
+    all_lives memfds "$GUESTS/memfds" 0.3
 }
 
 @test "POSIX shared memory and named semaphores (PIE)" {
-    lives posix_shm "$GUESTS/posix_shm" 0.3
+    all_lives posix_shm "$GUESTS/posix_shm" 0.3
     no_shm
 }
 
 @test "POSIX shared memory and named semaphores (not PIE)" {
-    lives posix_shm "$GUESTS/posix_shm-nopie" 0.3
+    all_lives posix_shm "$GUESTS/posix_shm-nopie" 0.3
     no_shm
 }
 
@@ -112,7 +94,7 @@ refused_as() {
 }
 
 @test "files that are written to by their mappings: what was written after the checkpoint is taken back" {
-    lives mapped_files "$GUESTS/mapped_files" 0.3
+    all_lives mapped_files "$GUESTS/mapped_files" 0.3
     rm "$T/mapped-open" "$T/mapped-closed"
     restart mapped_files "$IMAGE"
     ends_well mapped_files
@@ -120,13 +102,13 @@ refused_as() {
 }
 
 @test "a deleted file that is mapped shared" {
-    lives mapped_files "$GUESTS/mapped_files" 0.3 deleted
+    all_lives mapped_files "$GUESTS/mapped_files" 0.3 deleted
     ! ls "$T"/mapped-* || fail "a deleted file has a name"
 }
 
 # The ids of before are somebody else's by now, in the namespace outside.
 system_v_lives() {
-    lives "$@"
+    all_lives "$@"
     [ -z "$(objects)" ] || fail "objects are left outside: $(objects)"
 }
 
@@ -165,7 +147,7 @@ system_v_lives() {
 }
 
 @test "asynchronous I/O of libc: a request that waits, and others at every tick" {
-    lives posix_aio "$GUESTS/posix_aio" 0.8
+    all_lives posix_aio "$GUESTS/posix_aio" 0.8
 }
 
 make_shared() {
@@ -214,7 +196,7 @@ twice() {
 }
 
 @test "POSIX message queues" {
-    lives posix_queue "$GUESTS/posix_queue" 0.3
+    all_lives posix_queue "$GUESTS/posix_queue" 0.3
 }
 
 @test "a POSIX message queue with messages in it, or with somebody to notify, is refused by name" {

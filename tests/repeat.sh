@@ -4,6 +4,7 @@
 # is 0 when nothing failed. The sets are the tests with one tag:
 #
 #   set      two programs, hog, one failure of each sort
+#   tree     processes of each sort that come back together
 #   notice   one of each sort of thing that a single process may hold or be doing
 #
 #   tests/repeat.sh [TIMES [SET...]]     default: 50 set
