@@ -12,8 +12,8 @@ make_perl() {
 }
 
 make_bc() {
-    sed "s/ROUNDS/$1/" "$APPS/pi.bc" >"$T/pi.bc"
-    WORK=(bc -q "$T/pi.bc")
+    sed "s/ROUNDS/$1/" "$APPS/pi.bc" >"$T/pi.$1.bc"
+    WORK=(bc -q "$T/pi.$1.bc")
 }
 
 # Compiled beforehand: the compiler is another program.
@@ -42,8 +42,8 @@ make_numpy() {
 }
 
 make_sqlite() {
-    gawk -v "rounds=$1" -f "$APPS/insert.awk" >"$T/insert.sql"
-    WORK=(sqlite3 data/items.db ".read $T/insert.sql")
+    gawk -v "rounds=$1" -f "$APPS/insert.awk" >"$T/insert.$1.sql"
+    WORK=(sqlite3 data/items.db ".read $T/insert.$1.sql")
 }
 
 make_sort() {
