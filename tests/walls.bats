@@ -387,7 +387,7 @@ is_job_stopped() {
     VARIABLES=(STASIS_TEST_FAIL=stand)
     stasis checkpoint "$PID" >"$T/answer" 2>&1 3>&- &
     until_true 60 saver_stands
-    [ "$(find_processes | grep -c ' hog$')" = 2 ] || fail "no twin"
+    find_processes | grep -q ' stasis-twin$' || fail "no twin"
     seen=$(held_by_helpers "$pipe")
     [ -z "$seen" ] || fail "held by: $seen"
     kill -CONT "$SAVER"

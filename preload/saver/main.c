@@ -396,7 +396,7 @@ static void widen_limits(void)
 
 int main(int count, char **arguments)
 {
-    struct request request = { .deadline = INT64_MAX };
+    struct request request = { .deadline = INT64_MAX, .starter = getppid() };
     sigset_t none;
     struct step step = { .request = &request, .lock = -1, .listener = -1 };
 

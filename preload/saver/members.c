@@ -198,10 +198,12 @@ int members_any_is_dead(const struct step *step)
 
 /* Twins and stubs, also of an earlier checkpoint, have the stop signal as their exit signal. One that has ended is a matter of
  * its parent's record. */
-static int is_member(int pid)
+static int is_member(const struct step *step, int pid)
 {
     uint64_t fields[STAT_FIELDS];
 
+    if (pid == getpid() || (step->request->requester && pid == step->request->starter))
+        return 0; /* we, and the stub between the program and us, which ends about now */
     return !proc_stat(pid, fields) && fields[STAT_EXIT_SIGNAL] != STOP_SIGNAL && fields[STAT_STATE] != 'Z' && fields[STAT_STATE] != 'X';
 }
 
@@ -214,7 +216,7 @@ static void add_child(void *context, int pid)
 {
     struct look *look = context;
 
-    if (pid > 0 && !find(look->step, pid) && is_member(pid))
+    if (pid > 0 && !find(look->step, pid) && is_member(look->step, pid))
         look->news |= add(look->step, pid) != NULL;
 }
 

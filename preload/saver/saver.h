@@ -13,6 +13,7 @@
 struct request {
     const char *directory;    /* the run's, in the registry */
     uint64_t pid_namespace;   /* whose processes are meant */
+    int starter;              /* pid of our parent as we began: a stub of the program's, when a program asked */
     int requester;            /* pid of the process that asked by signal or interval; 0: a person at our stderr */
     int stop;                 /* end the program after the image */
     int verbose;
