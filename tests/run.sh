@@ -66,7 +66,7 @@ bats_files() {
     local as=$1 jobs=()
     shift
     headline "as $as: ${*#"$ROOT"/}"
-    if command -v parallel >/dev/null && parallel --version 2>/dev/null | grep -q '^GNU'; then jobs=(--jobs 3); fi
+    if command -v parallel >/dev/null && parallel --version 2>/dev/null | grep -q '^GNU'; then jobs=(--jobs 4); fi
     STASIS_BUILD=$BUILD STASIS_TEST_AS=$as timeout -k 10 "$PATIENCE" bats --formatter tap -T --print-output-on-failure "${jobs[@]}" "$@" 2>&1 | tee "$LOG"
     count_tap
 }
