@@ -3,7 +3,6 @@
  * scontrol untouched. Images are taken on the step's node, by `stasis checkpoint` in a step of its own beside it
  * (srun --overlap): so Slurm's authentication is ours, and nothing listens anywhere. */
 #include <errno.h>
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
