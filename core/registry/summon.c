@@ -194,8 +194,45 @@ static int is_owned_by(const char *process, uid_t owner)
     return isdigit((unsigned char)*process) && !stat(path, &status) && (!owner || status.st_uid == owner);
 }
 
-/* Of those that were asked, how many are still expected to come. */
-static size_t forget_who_came(pid_t *asked, size_t count)
+/* One that summon_all waits for. */
+struct awaited {
+    pid_t pid;
+    int is_asked;
+};
+
+/* Whom to wait for: all that can be asked and have no page; how many. */
+static size_t find_awaited(struct awaited **ret_awaited)
+{
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+    struct program *programs = NULL;
+    size_t count = 0, known = 0;
+
+    if (programs_find(&programs, &known))
+        known = 0;
+    while (processes && (entry = readdir(processes))) {
+        pid_t pid = atoi(entry->d_name);
+        struct awaited *more;
+        if (!is_owned_by(entry->d_name, geteuid()))
+            continue;
+        struct state state = look_at(pid);
+        if (state.is_stopped || is_among(pid, programs, known) || !can_be_asked(pid, &state))
+            continue;
+        more = reallocarray(*ret_awaited, count + 1, sizeof *more);
+        if (!more)
+            break;
+        *ret_awaited = more;
+        more[count++] = (struct awaited){ .pid = pid };
+    }
+    if (processes)
+        closedir(processes);
+    free(programs);
+    return count;
+}
+
+/* Asks who has not been asked and is open now. Who makes its page is closed meanwhile, for it is in our handler. How many
+ * are still expected to come. */
+static size_t ask_awaited(struct awaited *awaited, size_t count)
 {
     struct program *programs = NULL;
     size_t left = 0, known = 0;
@@ -203,9 +240,15 @@ static size_t forget_who_came(pid_t *asked, size_t count)
     if (count && programs_find(&programs, &known))
         return 0;
     for (size_t i = 0; i < count; i++) {
-        struct state state = look_at(asked[i]);
-        if (can_be_asked(asked[i], &state) && !is_closed(&state) && !is_among(asked[i], programs, known))
-            asked[left++] = asked[i];
+        struct awaited one = awaited[i];
+        struct state state = look_at(one.pid);
+        if (is_among(one.pid, programs, known) || !can_be_asked(one.pid, &state))
+            continue;
+        if (!one.is_asked && !is_closed(&state)) {
+            ask(one.pid);
+            one.is_asked = 1;
+        }
+        awaited[left++] = one;
     }
     free(programs);
     return left;
@@ -214,33 +257,11 @@ static size_t forget_who_came(pid_t *asked, size_t count)
 size_t summon_all(int64_t milliseconds)
 {
     int64_t end = now_milliseconds() + milliseconds;
-    DIR *processes = opendir("/proc");
-    struct dirent *entry;
-    struct program *programs = NULL;
-    pid_t *asked = NULL;
-    size_t count = 0, known = 0;
+    struct awaited *awaited = NULL;
+    size_t count = find_awaited(&awaited);
 
-    if (programs_find(&programs, &known))
-        known = 0;
-    while (processes && (entry = readdir(processes))) {
-        pid_t pid = atoi(entry->d_name), *more;
-        if (!is_owned_by(entry->d_name, geteuid()))
-            continue;
-        struct state state = look_at(pid);
-        if (state.is_stopped || is_closed(&state) || is_among(pid, programs, known) || !can_be_asked(pid, &state))
-            continue;
-        more = reallocarray(asked, count + 1, sizeof *asked);
-        if (!more)
-            break;
-        asked = more;
-        asked[count++] = pid;
-        ask(pid);
-    }
-    if (processes)
-        closedir(processes);
-    free(programs);
-    while ((count = forget_who_came(asked, count)) && now_milliseconds() < end)
+    while ((count = ask_awaited(awaited, count)) && now_milliseconds() < end)
         poll(NULL, 0, LOOK_MILLISECONDS);
-    free(asked);
+    free(awaited);
     return count;
 }
