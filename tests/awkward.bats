@@ -85,9 +85,7 @@ awkward_lives() {
 }
 
 @test "a limit of files that is smaller than what we need: one line, and the program runs" {
-    hold
-    start small sh -c 'ulimit -f 100 && exec "$@"' - "$STASIS" run "--checkpoint-dir=$IMAGES" -- "$GUESTS/stdio" 1
-    wait_for_file "$T/ready"
+    start_ready small sh -c 'ulimit -f 100 && exec "$@"' - "$STASIS" run "--checkpoint-dir=$IMAGES" -- "$GUESTS/stdio" 1
     kill -USR2 "$PID"
     until_true 20 test -s "$T/small.err"
     wait_exit "$PID"
@@ -174,10 +172,7 @@ at_full_speed() {
 @test "working directory deleted: refused by name" {
     mkdir "$T/gone"
     own "$T/gone"
-    rm -f "$T/ready"
-    hold
-    start gone "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=gone -- sh -c 'cd gone && exec "$@"' - "$GUESTS/stdio" 4
-    wait_for_file "$T/ready"
+    start_ready gone "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=gone -- sh -c 'cd gone && exec "$@"' - "$GUESTS/stdio" 4
     rmdir "$T/gone"
     refused "$PID" 69
     ends_well gone

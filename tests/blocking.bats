@@ -72,9 +72,7 @@ not_later() {
 # STASIS_TEST_LOOKS: how many checkpoints; 500 for a release.
 @test "a program that looks for us every millisecond finds nothing, and no longer gap than it stood still" {
     local pid gap control WANTED=${STASIS_TEST_LOOKS:-40}
-    hold
-    start control "$GUESTS/hide" 1 "$T/control"
-    wait_for_file "$T/ready"
+    start_ready control "$GUESTS/hide" 1 "$T/control"
     control=$PID
     start_guest hide "$GUESTS/hide" 1 "$T/gap"
     pid=$PID

@@ -129,8 +129,7 @@ usage() {
 @test "run: a relative directory means the one at the start" {
     mkdir "$T/relative"
     own "$T/relative"
-    start relative "$STASIS" run --checkpoint-dir=relative --job-id=7 -- sh -c 'cd / && exec "$@"' - "$GUESTS/stdio" 3
-    wait_for_file "$T/ready"
+    start_ready relative "$STASIS" run --checkpoint-dir=relative --job-id=7 -- sh -c 'cd / && exec "$@"' - "$GUESTS/stdio" 3
     take "$PID"
     [ "$IMAGE" = "$T/relative/7.0.ckpt" ]
     ends_well relative
@@ -138,22 +137,17 @@ usage() {
 
 @test "names: the PID and 0, Slurm's job and step, --job-id; the current directory" {
     local pid
-    start plain "$STASIS" run -- "$GUESTS/stdio" 3
+    start_ready plain "$STASIS" run -- "$GUESTS/stdio" 1
     pid=$PID
-    wait_for_file "$T/ready"
     take "$PID"
     [ "$IMAGE" = "$T/$pid.0.ckpt" ]
     ends_well plain
-    rm "$T/ready"
     VARIABLES=(SLURM_JOB_ID=4711 SLURM_STEP_ID=3)
-    start slurm "$STASIS" run -- "$GUESTS/stdio" 3
-    wait_for_file "$T/ready"
+    start_ready slurm "$STASIS" run -- "$GUESTS/stdio" 1
     take 4711.3
     [ "$IMAGE" = "$T/4711.3.ckpt" ]
     ends_well slurm
-    rm "$T/ready"
-    start both "$STASIS" run --job-id=mine -- "$GUESTS/stdio" 3
-    wait_for_file "$T/ready"
+    start_ready both "$STASIS" run --job-id=mine -- "$GUESTS/stdio" 1
     take mine.3
     [ "$IMAGE" = "$T/mine.3.ckpt" ]
     ends_well both
@@ -357,8 +351,7 @@ is_job_stopped() {
 
 @test "LD_PRELOAD alone: kill -USR2 takes an image at once" {
     VARIABLES=("LD_PRELOAD=$SHIM" "SLURM_CHECKPOINT_DIR=$IMAGES")
-    start preload "$GUESTS/stdio" 3
-    wait_for_file "$T/ready"
+    start_ready preload "$GUESTS/stdio" 3
     kill -USR2 "$PID"
     wait_for_file "$IMAGES/$PID.0.ckpt" 20
     stasis verify "$IMAGES/$PID.0.ckpt"

@@ -67,7 +67,7 @@ one_reason() {
 
 @test "disk too small for the image from the start" {
     small_disk "$IMAGES" 4m
-    start hog "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=hog -- "$HOG" -m 64 -p rand -s 3 -o "$T/log"
+    start hog "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=hog -- "$HOG" -m 64 -p rand -s 6 -o "$T/log"
     until_true 60 grep -qs ready "$T/log"
     fails 74
     [ -z "$(ls -A "$IMAGES")" ]
@@ -202,7 +202,7 @@ saver_or_gone() {
 # bats test_tags=set
 @test "a second request during a checkpoint" {
     local first second path
-    start hog "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=hog -- "$HOG" -m 200 -p rand -s 4 -o "$T/log"
+    start hog "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=hog -- "$HOG" -m 200 -p rand -s 8 -o "$T/log"
     until_true 60 grep -qs ready "$T/log"
     stasis checkpoint "$PID" >"$T/first" 2>&1 3>&- &
     first=$!

@@ -119,16 +119,20 @@ release() {
     rm -f "$T/ready.hold"
 }
 
-# start_guest NAME COMMAND...: under stasis, images in $IMAGES, job id NAME; returns when the guest is ready, and held.
-# OPTIONS: more for stasis run.
+# start_ready NAME COMMAND...: as start; returns when the guest in it is ready, and held.
+start_ready() {
+    rm -f "$T/ready"
+    hold
+    start "$@"
+    until_true 60 ready_or_gone
+    [ -e "$T/ready" ] || fail "$1 ended before it was ready: $(tail -n 3 "$T/$1.err")"
+}
+
+# start_guest NAME COMMAND...: the same under stasis, images in $IMAGES, job id NAME. OPTIONS: more for stasis run.
 start_guest() {
     local name=$1
     shift
-    rm -f "$T/ready"
-    hold
-    start "$name" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$name" "${OPTIONS[@]}" -- "$@"
-    until_true 60 ready_or_gone
-    [ -e "$T/ready" ] || fail "$name ended before it was ready: $(tail -n 3 "$T/$name.err")"
+    start_ready "$name" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$name" "${OPTIONS[@]}" -- "$@"
 }
 
 ready_or_gone() {

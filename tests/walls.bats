@@ -115,8 +115,7 @@ mode_of() {
     [ ${#BECOME[@]} -gt 0 ] || skip "needs: another user, and nothing is another's for root"
     mkdir -m 777 "$(registry)"
     VARIABLES=("LD_PRELOAD=$SHIM")
-    start foreign "$GUESTS/stdio" 5
-    wait_for_file "$T/ready"
+    start_ready foreign "$GUESTS/stdio" 5
     kill -USR2 "$PID"
     run --separate-stderr stasis checkpoint "$PID" --max-wait=1
     [ "$status" = 75 ] || fail "status $status: $stderr"
@@ -134,6 +133,7 @@ mode_of() {
     own "$T/ready"
     for mask in 0777 0277 0; do
         rm -f "$T/umask.out"
+        hold
         start umask "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=umask -- sh -c 'umask "$0"; exec "$@"' "$mask" "$GUESTS/stdio" 6
         until_true 60 has_grown "$T/umask.out" 1
         take "$PID"
@@ -149,8 +149,7 @@ mode_of() {
     own "$T/elsewhere"
     ln -s "$T/elsewhere" "$(registry)"
     VARIABLES=("LD_PRELOAD=$SHIM")
-    start link "$GUESTS/stdio" 2
-    wait_for_file "$T/ready"
+    start_ready link "$GUESTS/stdio" 2
     kill -USR2 "$PID"
     wait_exit "$PID"
     [ "$STATUS" = 0 ]
@@ -308,6 +307,7 @@ has_used_more() {
         start orphan "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=orphan -- "$GUESTS/child" daemon 3
         wait_for_file "$T/ready"
         wait_exit "$PID"
+        hold
         child=$(find_processes | awk '$2 == "child" { print $1 }')
         take "${target/pid/$child}"
         kill -KILL "$child"
