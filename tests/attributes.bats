@@ -70,7 +70,7 @@ needs_rights() {
 restart_with() {
     hold
     start "$NAME" "$@" "$STASIS" restart "$IMAGE"
-    until_true 30 is_back_or_gone
+    until_true 60 is_back_or_gone
     is_alive "$PID" || fail "the restart ended at once: $(cat "$T/$NAME.err")"
     PROGRAM=$(find_processes | awk '$2 == "traits" { print $1; exit }')
 }
@@ -111,7 +111,7 @@ field() {
     [ "$(field Cpus_allowed_list)" = 0 ]
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     restart_with taskset -c "$last"
     [ "$(field Cpus_allowed_list)" = "$last" ]
     ends_well given
@@ -150,10 +150,10 @@ small_cpuset() {
     run sh -c 'echo $$ >"$1" && shift && exec "$@"' - "$GROUP" "${BECOME[@]}" "$STASIS" restart --check --strict "$IMAGE"
     [ "$status" = 69 ] && [[ $output == *R-SCHEDULING*none\ is\ here*--strict* ]]
     start bound sh -c 'kill -STOP $$; exec "$@"' - "$STASIS" restart "$IMAGE"
-    until_true 10 is_stopped
+    until_true 60 is_stopped
     echo "$PID" >"$GROUP"
     kill -CONT "$PID"
-    until_true 30 is_back_or_gone
+    until_true 60 is_back_or_gone
     [[ $(cat "$T/bound.err") == *"none is here"* ]]
     : >"$T/bound.err"
     ends_well bound

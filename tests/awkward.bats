@@ -25,7 +25,7 @@ go_on_three_lives() {
         sleep "0.$((RANDOM % 3))"
         take "$PID"
         kill_hard "$PID"
-        until_true 10 no_processes
+        until_true 60 no_processes
         restart_back "$name" "$IMAGE"
     done
     ends_well "$name"
@@ -87,7 +87,7 @@ awkward_lives() {
 @test "a limit of files that is smaller than what we need: one line, and the program runs" {
     start_ready small sh -c 'ulimit -f 100 && exec "$@"' - "$STASIS" run "--checkpoint-dir=$IMAGES" -- "$GUESTS/stdio" 1
     kill -USR2 "$PID"
-    until_true 20 test -s "$T/small.err"
+    until_true 60 test -s "$T/small.err"
     wait_exit "$PID"
     [ "$STATUS" = 0 ] || fail "status $STATUS: $(cat "$T/small.err")"
     says_ok small
@@ -182,9 +182,9 @@ at_full_speed() {
 @test "Ctrl-Z: woken, taken, and stopped again" {
     start_awkward stopped malloc 3
     kill -TSTP "$PID"
-    until_true 10 grep -qs '^State:.*T (stopped)' "/proc/$PID/status"
+    until_true 60 grep -qs '^State:.*T (stopped)' "/proc/$PID/status"
     take "$PID"
-    until_true 10 grep -qs '^State:.*T (stopped)' "/proc/$PID/status"
+    until_true 60 grep -qs '^State:.*T (stopped)' "/proc/$PID/status"
     kill -CONT "$PID"
     ends_well stopped
     says_ok stopped
@@ -199,13 +199,13 @@ traced() {
     (close_foreign_descriptors; exec "$@" -p "$PID") >"$T/tracer" 2>&1 &
     local tracer=$!
     STARTED+=("$tracer")
-    until_true 20 grep -qs "^TracerPid:.*[1-9]" "/proc/$PID/status"
+    until_true 60 grep -qs "^TracerPid:.*[1-9]" "/proc/$PID/status"
     refused "$PID" 69
     [[ $stderr == *R-TRACED* || $stderr == *R-STOPPED* ]] || fail "$stderr"
     kill -KILL "$tracer" 2>/dev/null || : # the kernel lets its program go
     wait "$tracer" || :
     forget_started "$tracer"
-    until_true 20 grep -qs "^TracerPid:.*[^0-9]0$" "/proc/$PID/status"
+    until_true 60 grep -qs "^TracerPid:.*[^0-9]0$" "/proc/$PID/status"
     take "$PID"
     ends_well traced
     says_ok traced

@@ -61,7 +61,7 @@ not_later() {
         sleep "1.$((RANDOM % 9))"
         take "$PID"
         kill_hard "$PID"
-        until_true 10 no_processes
+        until_true 60 no_processes
         restart_back blocking "$IMAGE"
     done
     ends_well blocking

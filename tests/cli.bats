@@ -182,7 +182,7 @@ usage() {
     run --separate-stderr stasis checkpoint nobody.0
     [ "$status" = 66 ] || fail "status $status"
     start bare sleep 20
-    until_true 20 grep -qsx sleep "/proc/$PID/comm"
+    until_true 60 grep -qsx sleep "/proc/$PID/comm"
     run --separate-stderr stasis checkpoint "$PID"
     [ "$status" = 66 ] || fail "status $status"
     if [ "$USER_ID" != 0 ]; then
@@ -255,7 +255,7 @@ usage() {
 print("ready", flush=True)
 for i in range(200): time.sleep(0.01)
 sys.exit(23)'
-    until_true 20 has_grown "$T/fails.out" 5
+    until_true 60 has_grown "$T/fails.out" 5
     take "$PID"
     kill_hard "$PID"
     restart fails "$IMAGE"
@@ -273,7 +273,7 @@ sys.exit(23)'
         kill "-$signal" "$PID"
         wait_exit "$PID" 20
         [ "$STATUS" = $((128 + $(kill -l "$signal"))) ] || fail "$signal: status $STATUS"
-        until_true 10 no_processes
+        until_true 60 no_processes
     done
 }
 
@@ -283,7 +283,7 @@ sys.exit(23)'
     kill_hard "$PID"
     restart_back stops "$IMAGE"
     kill -TSTP "$PID"
-    until_true 10 is_job_stopped "$PID"
+    until_true 60 is_job_stopped "$PID"
     kill -CONT "$PID"
     ends_well stops
     says_ok stops

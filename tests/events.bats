@@ -13,7 +13,7 @@ lives() {
     again "$name"
     for _ in 2 3; do
         kill_hard "$PID" || fail "$name said: $(tail -n 9 "$T/$name.out")"
-        until_true 10 no_processes
+        until_true 60 no_processes
         restart_back "$name" "$IMAGE" || fail "$name said: $(tail -n 9 "$T/$name.out")"
         again "$name"
     done
@@ -55,7 +55,7 @@ again() {
     echo first >&7
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     run --separate-stderr stasis restart "$IMAGE"
     [ "$status" = 69 ] || fail "status $status: $stderr"
     [[ "$stderr" == *R-EPOLL:* ]] || fail "another name: $stderr"

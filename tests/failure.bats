@@ -148,7 +148,7 @@ kill_saver_at() {
     local asked
     stasis checkpoint "$PID" >"$T/answer" 2>"$T/reason" 3>&- &
     asked=$!
-    until_true 20 saver_or_gone "$asked"
+    until_true 60 saver_or_gone "$asked"
     sleep "0.$(printf %03d "$1")"
     if find_saver; then kill -KILL "$SAVER" 2>/dev/null || :; fi
     wait "$asked" || :
@@ -186,7 +186,7 @@ saver_or_gone() {
     SUM=$(cksum <"$IMAGE")
     stasis checkpoint "$PID" >"$T/answer" 2>"$T/reason" 3>&- &
     asked=$!
-    until_true 20 saver_or_gone "$asked"
+    until_true 60 saver_or_gone "$asked"
     kill_hard "$PID"
     wait "$asked" || status_of=$?
     if [ "$status_of" = 0 ]; then
@@ -206,7 +206,7 @@ saver_or_gone() {
     until_true 60 grep -qs ready "$T/log"
     stasis checkpoint "$PID" >"$T/first" 2>&1 3>&- &
     first=$!
-    until_true 20 saver_or_gone "$first"
+    until_true 60 saver_or_gone "$first"
     stasis checkpoint "$PID" >"$T/second" 2>&1 3>&- &
     second=$!
     kill -USR2 "$PID"
@@ -379,7 +379,7 @@ make_inputs() {
     make_inputs
     GUEST_FREE=20 # held before it writes over what the image needs
     start_guest files "$GUESTS/files" "$T/files" 3
-    until_true 20 has_grown "$T/files/output.txt" 100
+    until_true 60 has_grown "$T/files/output.txt" 100
     take "$PID"
     kill_hard "$PID"
     cp -p "$T/files/output.txt" "$T/whole"

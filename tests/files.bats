@@ -320,7 +320,7 @@ same_files() {
     take "$PID"
     kill_hard "$PID"
     start closed "$STASIS" restart "$IMAGE"
-    until_true 30 is_back_or_gone
+    until_true 60 is_back_or_gone
     ends_well closed
     says_ok closed
 }
@@ -349,11 +349,11 @@ stream_lives() {
     take "$(find_processes | awk '$2 == "openfiles" { print $1 }')"
     release
     until_true 60 grep -q '^OK' "$T/seen"
-    until_true 30 no_processes
+    until_true 60 no_processes
     rm "$T/seen"
     "$@" "$STASIS" restart "$IMAGE"
     until_true 60 grep -q '^OK' "$T/seen"
-    until_true 30 no_processes
+    until_true 60 no_processes
     grep -qx 'five.\?' "$T/seen" # a terminal ends lines with two characters
     cat "$T/seen" "$T/seen.err" >"$T/both"
     # of 160 ticks, 80 at most before the image

@@ -110,10 +110,10 @@ newer_image_or_gone() {
     start_guest lines "$GUESTS/stdio" 8
     release
     for times in 1 2 3 4; do
-        until_true 30 newer_image_or_gone "$times"
+        until_true 60 newer_image_or_gone "$times"
         sleep "0.$((RANDOM % 9))"
         kill_hard "$PID"
-        until_true 10 no_processes
+        until_true 60 no_processes
         restart lines "$IMAGES"
     done
     ends_well lines

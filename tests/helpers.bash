@@ -164,7 +164,7 @@ is_back() {
 restart_back() {
     hold
     restart "$1" "$2"
-    until_true 30 is_back_or_gone
+    until_true 60 is_back_or_gone
     is_alive "$PID" || fail "the restart of $1 ended at once: $(tail -n 3 "$T/$1.out" "$T/$1.err")"
 }
 
@@ -184,7 +184,7 @@ lives_on() {
     restart_back "$1" "$IMAGE"
     take "$PID"
     kill_hard "$PID"
-    until_true 30 no_processes
+    until_true 60 no_processes
     restart "$1" "$IMAGE"
     ends_well "$1" 200
     says_ok "$1"
@@ -202,7 +202,7 @@ all_lives() {
         restart_back "$name" "$IMAGE"
         [ "$life" != 4 ] || take "$PID"
         kill_hard "$PID"
-        until_true 10 no_processes
+        until_true 60 no_processes
     done
     restart_back "$name" "$IMAGE"
     ends_well "$name"
@@ -361,7 +361,7 @@ survives() {
     for life in 1 2; do
         take "$PID"
         kill_hard "$PID"
-        until_true 10 no_processes
+        until_true 60 no_processes
         restart_back "$name" "$IMAGE"
     done
     ends_well "$name"
@@ -479,7 +479,7 @@ teardown() {
         own_state "$pid" # a Z may be a main thread that has ended before the others
         if [ -n "$STATE" ]; then kill -KILL "$pid" 2>/dev/null; fi
     done
-    until_true 10 no_processes 2>/dev/null || left="processes: $(find_processes | tr '\n' ';')"
+    until_true 60 no_processes 2>/dev/null || left="processes: $(find_processes | tr '\n' ';')"
     end_processes
     for pid in "${STARTED[@]}"; do wait "$pid" 2>/dev/null || :; done
     for page in $(find_pages); do

@@ -74,7 +74,7 @@ refused_as() {
     refused "$guest" 69
     [[ "$stderr" == *"R-SHARED-MEMORY:"*"process $holder"* ]] || fail "another name: $stderr"
     kill -KILL "$holder"
-    until_true 10 is_ended "$holder"
+    until_true 60 is_ended "$holder"
     take "$guest"
     PID=$guest
     ends_well posix_shm

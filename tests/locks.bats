@@ -10,7 +10,7 @@ load helpers
     for times in 1 2; do
         take "$PID"
         kill_hard "$PID"
-        until_true 10 no_processes
+        until_true 60 no_processes
         restart_back locks "$IMAGE"
     done
     take "$PID"
@@ -23,7 +23,7 @@ load helpers
     start_guest locks "$GUESTS/locks" 2
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     start holder flock --no-fork flocked sh -c 'touch holds; exec sleep 300'
     wait_for_file "$T/holds"
     run --separate-stderr stasis restart --check "$IMAGE"
@@ -41,7 +41,7 @@ load helpers
     start_guest locks "$GUESTS/locks" 5
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     restart_back locks "$IMAGE"
     first=$PID
     run --separate-stderr stasis restart "$IMAGE"
@@ -60,7 +60,7 @@ load helpers
     start_guest locks "$GUESTS/locks" 2
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     mv "$T/flocked" "$T/recorded" "$T/described" "$T/moved/"
     start holder flock --no-fork moved/flocked sh -c 'touch holds; exec sleep 300'
     wait_for_file "$T/holds"

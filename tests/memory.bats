@@ -14,7 +14,7 @@ generations() {
         VARIABLES=()
         take "$PID"
         kill_hard "$PID"
-        until_true 10 no_processes
+        until_true 60 no_processes
         VARIABLES=("STASIS_TEST_FAIL=$WORDS")
         restart_back "$name" "$IMAGE"
     done

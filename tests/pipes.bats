@@ -36,7 +36,7 @@ load helpers
     cat "$T/fifo" >"$T/lines" 3>&- &
     STARTED+=("$!")
     start_guest writer "$GUESTS/fifos" writer 1
-    until_true 30 grep -q line "$T/lines"
+    until_true 60 grep -q line "$T/lines"
     take "$PID"
     kill_hard "$PID"
     rm "$T/fifo"
@@ -52,7 +52,7 @@ load helpers
     cat "$T/fifo" >"$T/lines" 3>&- &
     STARTED+=("$!")
     restart_back writer "$IMAGE"
-    until_true 30 grep -q line "$T/lines"
+    until_true 60 grep -q line "$T/lines"
     : >"$T/writer.err"
     ends_well writer
     says_ok writer

@@ -150,7 +150,7 @@ next_generation() {
     moment_at "$1" "$2"
     [ "$(generation "$IMAGE")" = "$3" ] || fail "generation $(generation "$IMAGE") instead of $3"
     [ -n "$FILES" ] || kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     start_again "$1" "$IMAGE"
 }
 

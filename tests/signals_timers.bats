@@ -21,7 +21,7 @@ three_lives() {
     restart_back "$name" "$IMAGE" || fail "$name said: $(tail -n 3 "$T/$name.out")"
     image "$name"
     kill_hard "$PID" || fail "$name said: $(tail -n 3 "$T/$name.out")"
-    until_true 10 no_processes
+    until_true 60 no_processes
     restart_back "$name" "$IMAGE" || fail "$name said: $(tail -n 3 "$T/$name.out")"
     : >"$T/ready.finish"
     ends_well "$name" 200

@@ -16,7 +16,7 @@ three_lives() {
     restart_back "$name" "$IMAGE"
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     restart "$name" "$IMAGE"
     ends_well "$name"
     says_ok "$name"
@@ -114,7 +114,7 @@ end_other() {
     restart_back unix "$IMAGE"
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     grep -x 'stasis: restart: descriptor 3, a unix socket that was connected to another program at outside.sock, is cut off' "$T/unix.err"
     restart unix "$IMAGE"
     wait_exit "$PID"
@@ -130,11 +130,11 @@ end_other() {
     restart_back unix "$IMAGE"
     take "$PID"
     kill_hard "$PID"
-    until_true 10 lone_process
+    until_true 60 lone_process
     restart unix "$IMAGE"
     ends_well unix
     says_ok unix
-    until_true 10 logged abb
+    until_true 60 logged abb
     end_other
     : >"$T/cut"
     restart unix "$IMAGE"
@@ -203,7 +203,7 @@ make_loop() {
     start_again loop "${TAKEN[0]}"
     moment_at loop $((RANDOM % 20 + 40))
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     restart loop "$IMAGE"
     come_to_end loop
 }

@@ -86,7 +86,7 @@ sort_lives() {
     : >"$T/outside.err"
     take "$PID" # one has been looked at by now, the other waits to be
     kill_hard "$PID"
-    until_true 30 no_guests outside
+    until_true 60 no_guests outside
     restart outside "$IMAGE"
     ends_well outside 200
     says_ok outside

@@ -10,7 +10,7 @@ tm() {
 # at_shell: a window with an interactive shell.
 at_shell() {
     tm new-session -d -x 80 -y 24 'PS1="ready> " TERM=screen bash --norc --noprofile -i'
-    until_true 30 shows 'ready>'
+    until_true 60 shows 'ready>'
 }
 
 # at_window COMMAND: a window whose program is COMMAND; it leads the window's session.
@@ -49,7 +49,7 @@ begins_with() {
 
 close_windows() {
     tm kill-server || :
-    until_true 20 no_processes
+    until_true 60 no_processes
 }
 
 # Scripts `begin` and `again`: COMMAND under stasis, and its restart. Both say in the file `pid` who they are.
@@ -68,14 +68,14 @@ know_pid() {
 take_and_kill() {
     take "$PID"
     kill -KILL "$PID"
-    until_true 20 is_gone "$PID"
+    until_true 60 is_gone "$PID"
 }
 
 # again_here: brought back from the shell in the window.
 again_here() {
     keys 'clear; stty sane; sh again' Enter
     know_pid
-    until_true 30 is_back_or_gone
+    until_true 60 is_back_or_gone
     is_alive "$PID" || fail "the restart ended at once: $(screen)"
 }
 
@@ -84,7 +84,7 @@ again_in_window() {
     close_windows
     at_window 'sh again'
     know_pid
-    until_true 30 is_back_or_gone
+    until_true 60 is_back_or_gone
     is_alive "$PID" || fail "the restart ended at once: $(screen)"
 }
 
@@ -118,7 +118,7 @@ many_lines() {
     same_screen "$T/golden.1"
     keys C-z
     sees 'Stopped'
-    until_true 20 is_stopped
+    until_true 60 is_stopped
     keys 'fg' Enter
     same_screen "$T/golden.1"
     take_and_kill
@@ -130,7 +130,7 @@ many_lines() {
     tm resize-window -x 70 -y 12
     until_true 60 begins_with 'line 478'
     keys q
-    until_true 20 is_gone "$PID"
+    until_true 60 is_gone "$PID"
     keys 'stty -a' Enter
     sees ' icanon'
     close_windows
@@ -161,7 +161,7 @@ is_stopped() {
     again_here
     sees 'second line'
     keys o third Escape :wq Enter
-    until_true 20 is_gone "$PID"
+    until_true 60 is_gone "$PID"
     close_windows
     [ "$(cat "$T/text")" = $'first line\nsecond line\nthird' ] || fail "it has written: $(cat "$T/text")"
 }
@@ -257,9 +257,9 @@ window_guest() {
         if [ -n "$leads" ]; then close_windows && at_shell; fi
         keys 'clear; stty sane; sh again &' Enter
         know_pid
-        if [ -n "$leads" ]; then until_true 30 is_back_or_gone; else until_true 60 tells_of_stop; fi
+        if [ -n "$leads" ]; then until_true 60 is_back_or_gone; else until_true 60 tells_of_stop; fi
         keys 'fg' Enter
-        until_true 30 is_back_or_gone
+        until_true 60 is_back_or_gone
         keys dq
         result 'abcdq, 24 by 80'
         close_windows
@@ -278,11 +278,11 @@ tells_of_stop() {
     take_and_kill
     again_in_window
     tm kill-server
-    until_true 20 no_processes
+    until_true 60 no_processes
     at_shell
     again_here
     tm kill-server
-    until_true 20 no_processes
+    until_true 60 no_processes
 }
 
 @test "without a terminal: refused by name when it is held by another name, else its streams are those of the command" {
@@ -305,10 +305,10 @@ tells_of_stop() {
     hold
     guest_is_ready
     tm kill-server
-    until_true 20 is_hung_up
+    until_true 60 is_hung_up
     take "$PID"
     kill -KILL "$PID"
-    until_true 20 no_processes
+    until_true 60 no_processes
     restart sleeper "$IMAGE"
     ends_well sleeper
     says_ok sleeper
@@ -328,7 +328,7 @@ pairs_live() {
     restart_back pairs "$IMAGE"
     take "$PID"
     kill_hard "$PID"
-    until_true 30 no_processes
+    until_true 60 no_processes
     restart pairs "$IMAGE"
     ends_well pairs
     says_ok pairs
@@ -361,11 +361,11 @@ pairs_live() {
     start_guest talk python3 "$APPS/conversation.py"
     take "$PID"
     kill_hard "$PID"
-    until_true 30 no_processes
+    until_true 60 no_processes
     restart_back talk "$IMAGE"
     take "$PID"
     kill_hard "$PID"
-    until_true 30 no_processes
+    until_true 60 no_processes
     restart talk "$IMAGE"
     ends_well talk
     says_ok talk

@@ -8,7 +8,7 @@ load programs
 # All that this test has started, parents first.
 kill_family() {
     kill -KILL "$PID" 2>/dev/null || :
-    until_true 10 nobody_is_left
+    until_true 60 nobody_is_left
     wait_exit "$PID"
 }
 

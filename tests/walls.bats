@@ -27,7 +27,7 @@ second_life() {
     restart_back "$name" "$IMAGE"
     take "$PID"
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
     restart "$name" "$IMAGE"
     ends_well "$name" 200
     says_ok "$name"
@@ -89,7 +89,7 @@ mode_of() {
     page=$(page_of "$PID")
     rm -r "$(dirname "$page")"
     kill -USR2 "$PID"
-    until_true 20 test -e "$IMAGE.1"
+    until_true 60 test -e "$IMAGE.1"
     take "$PID"
     [ "$(generation "$IMAGE")" = 3 ]
     page=$(page_of "$PID")
@@ -104,7 +104,7 @@ mode_of() {
     take "$PID"
     rm -r "$(registry)"
     kill -USR2 "$PID"
-    until_true 20 test -e "$IMAGE.1"
+    until_true 60 test -e "$IMAGE.1"
     rm -r "$(registry)"
     take "$PID"
     ends_well page
@@ -166,8 +166,8 @@ mode_of() {
     kill_hard "$PID"
     run --separate-stderr stasis checkpoint "$pid"
     [ "$status" = 66 ]
-    until_true 20 swept "$page"
-    [ ! -e "$(dirname "$page")" ] || until_true 20 swept "$(dirname "$page")"
+    until_true 60 swept "$page"
+    [ ! -e "$(dirname "$page")" ] || until_true 60 swept "$(dirname "$page")"
 }
 
 swept() {
@@ -195,7 +195,7 @@ saver_stands() {
     sleep 2
     [ "$(used_ticks "$PID")" = "$cpu" ] || fail "the program runs while its saver holds it"
     kill -KILL "$saver"
-    until_true 10 has_used_more "$PID" "$cpu"
+    until_true 60 has_used_more "$PID" "$cpu"
     ends_well parked
     [ "$(cat "$T/parked.out")" = OK ]
     [ -z "$(ls -A "$IMAGES")" ]
@@ -311,7 +311,7 @@ has_used_more() {
         child=$(find_processes | awk '$2 == "child" { print $1 }')
         take "${target/pid/$child}"
         kill -KILL "$child"
-        until_true 10 no_processes
+        until_true 60 no_processes
         restart orphan "$IMAGE"
         ends_well orphan
         says_ok orphan
@@ -335,9 +335,9 @@ has_used_more() {
 @test "wall 2: a job-stopped program is woken, taken, and stopped again" {
     start_guest stopped "$GUESTS/stdio" 3
     kill -STOP "$PID"
-    until_true 10 is_job_stopped "$PID"
+    until_true 60 is_job_stopped "$PID"
     take "$PID"
-    until_true 10 is_job_stopped "$PID"
+    until_true 60 is_job_stopped "$PID"
     kill -CONT "$PID"
     ends_well stopped
     says_ok stopped
@@ -552,7 +552,7 @@ restarted_guest() {
 @test "wall 7: nothing is left when the porter is killed" {
     restarted_guest porter "$GUESTS/stdio" 20
     kill_hard "$PID"
-    until_true 10 no_processes
+    until_true 60 no_processes
 }
 
 # bats test_tags=set
@@ -564,7 +564,7 @@ restarted_guest() {
     kill -KILL "$keeper"
     wait_exit "$PID" 20
     [ "$STATUS" != 0 ]
-    until_true 10 no_processes
+    until_true 60 no_processes
 }
 
 @test "wall 7: nothing is left when the program inside is killed; the porter dies of the same signal" {
@@ -572,7 +572,7 @@ restarted_guest() {
     kill -KILL "$INNER"
     wait_exit "$PID" 20
     [ "$STATUS" = 137 ]
-    until_true 10 no_processes
+    until_true 60 no_processes
 }
 
 @test "wall 7: monotonic clocks go on and never back; directory, umask, limits and names as before" {
@@ -757,15 +757,15 @@ has_images() {
 @test "wall 11: the interval takes images, goes on after a restart, and after exec" {
     OPTIONS=(--checkpoint=0:01)
     start_guest interval "$GUESTS/stdio" 6
-    until_true 10 has_images interval 2
+    until_true 60 has_images interval 2
     kill_hard "$PID"
     hold
     restart interval "$IMAGES"
-    until_true 10 has_images interval 4
+    until_true 60 has_images interval 4
     ends_well interval
     says_ok interval
     start_guest execs sh -c 'exec env -- "$@"' - "$GUESTS/stdio" 5
-    until_true 10 has_images execs 2
+    until_true 60 has_images execs 2
     ends_well execs
     says_ok execs
 }
@@ -773,7 +773,7 @@ has_images() {
 @test "wall 11: the interval's timer is in the program's first process only, and sends no signal it could see" {
     OPTIONS=(--checkpoint=0:01)
     start_guest signals "$GUESTS/signals" 4
-    until_true 10 has_images signals 2
+    until_true 60 has_images signals 2
     ends_well signals
     says_ok signals
 }

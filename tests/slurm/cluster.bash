@@ -65,7 +65,7 @@ cluster_munge() {
     cluster_start_one setpriv --reuid=munge --regid=munge --clear-groups munged --foreground --force --key-file="$CLUSTER/munge/key" \
         --socket="$CLUSTER/munge/socket" --pid-file="$CLUSTER/munge/pid" --log-file="$CLUSTER/munge/log" \
         --seed-file="$CLUSTER/munge/seed"
-    until_true 20 test -S "$CLUSTER/munge/socket"
+    until_true 60 test -S "$CLUSTER/munge/socket"
 }
 
 cluster_start_one() {
@@ -88,7 +88,7 @@ cluster_is_empty() {
 cluster_stop() {
     local pid
     squeue -h -o %A 2>/dev/null | xargs -r scancel 2>/dev/null || :
-    until_true 20 cluster_is_empty || :
+    until_true 60 cluster_is_empty || :
     for pid in $(tac "$CLUSTER/pids"); do kill "$pid" 2>/dev/null || :; done
-    for pid in $(cat "$CLUSTER/pids"); do until_true 20 is_gone "$pid" || kill -KILL "$pid" 2>/dev/null || :; done
+    for pid in $(cat "$CLUSTER/pids"); do until_true 60 is_gone "$pid" || kill -KILL "$pid" 2>/dev/null || :; done
 }
