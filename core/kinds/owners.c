@@ -7,11 +7,13 @@
 
 #include "kind.h"
 
-/* Regular files are always ready; of directories an owner tells that F_NOTIFY was used. */
-static int may_have_owner(const struct descriptor *descriptor)
+/* The handles that are fetched at once are of one sort: sort by sort, none is fetched twice. The last is that of anonymous inodes. */
+static const mode_t sorts[] = { S_IFREG, S_IFDIR, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK, 0 };
+
+/* Regular files and others that are always ready keep it as well, and tell it to who asks. Of directories it tells that F_NOTIFY was used. */
+static int may_have_owner(const struct descriptor *descriptor, mode_t sort)
 {
-    return descriptor->same_as == descriptor->number && !(descriptor->flags & O_PATH) &&
-           (!S_ISREG(descriptor->status.st_mode) || descriptor->flags & O_ASYNC);
+    return descriptor->same_as == descriptor->number && !(descriptor->flags & O_PATH) && (descriptor->status.st_mode & S_IFMT) == sort;
 }
 
 static int is_thread_of(const struct saving *process, uint32_t tid)
@@ -55,20 +57,29 @@ static int ask(struct saving *saving, const struct descriptor *descriptor, struc
     return 0;
 }
 
+static int add_of_sort(struct saving *saving, mode_t sort, struct buffer *payload)
+{
+    int error = 0;
+
+    for (size_t i = 0; !error && i < saving->descriptor_count; i++) {
+        struct last_owner owner;
+        if (!may_have_owner(&saving->descriptors[i], sort))
+            continue;
+        error = ask(saving, &saving->descriptors[i], &owner);
+        if (owner.pid || owner.signal || owner.asynchronous)
+            buffer_add(payload, &owner, sizeof owner);
+    }
+    return error;
+}
+
 static int owners_save(struct saving *saving, const struct descriptor *none)
 {
     struct buffer payload = { 0 };
     int error = 0;
 
     (void)none;
-    for (size_t i = 0; !error && i < saving->descriptor_count; i++) {
-        struct last_owner owner;
-        if (!may_have_owner(&saving->descriptors[i]))
-            continue;
-        error = ask(saving, &saving->descriptors[i], &owner);
-        if (owner.pid || owner.signal || owner.asynchronous)
-            buffer_add(&payload, &owner, sizeof owner);
-    }
+    for (size_t i = 0; !error && i < sizeof sorts / sizeof *sorts; i++)
+        error = add_of_sort(saving, sorts[i], &payload);
     if (!error && payload.length)
         error = image_write_record(saving->writer, TAG_OWNERS, RECORD_REQUIRED, saving->index, &payload);
     buffer_free(&payload);

@@ -3,8 +3,10 @@
 #include "guest.h"
 
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 
+static int kept[3]; /* a file, a memfd and a directory, which are always ready and yet keep what was set */
 static int pairs[2][2]; /* a pipe that the second thread owns, with a signal of its own; sockets that the process owns: SIGIO */
 static volatile int seen[2], wrong, over;
 static pid_t second;
@@ -37,6 +39,31 @@ static void set(void)
         fcntl(pairs[0][0], F_SETFL, O_ASYNC | O_NONBLOCK) || fcntl(pairs[1][0], F_SETOWN, getpid()) ||
         fcntl(pairs[1][0], F_SETFL, O_ASYNC))
         bad("fcntl: %s", strerror(errno));
+}
+
+/* The process, the second thread; and nobody, but a signal. */
+static void set_kept(void)
+{
+    struct f_owner_ex owner = { F_OWNER_TID, second };
+
+    if ((kept[0] = open("owners.data", O_RDWR | O_CREAT, 0600)) < 0 || (kept[1] = memfd_create("owners", 0)) < 0 ||
+        (kept[2] = open(".", O_RDONLY | O_DIRECTORY)) < 0)
+        bad("open: %s", strerror(errno));
+    if (fcntl(kept[0], F_SETOWN, getpid()) || fcntl(kept[0], F_SETSIG, SIGRTMIN + 6) || fcntl(kept[1], F_SETOWN_EX, &owner) ||
+        fcntl(kept[2], F_SETSIG, SIGRTMIN + 7))
+        bad("fcntl: %s", strerror(errno));
+}
+
+static void look_at_kept(void)
+{
+    struct f_owner_ex owner;
+
+    if (fcntl(kept[0], F_GETOWN) != getpid() || fcntl(kept[0], F_GETSIG) != SIGRTMIN + 6)
+        bad("the file has owner %d, signal %d", fcntl(kept[0], F_GETOWN), fcntl(kept[0], F_GETSIG));
+    if (fcntl(kept[1], F_GETOWN_EX, &owner) || owner.type != F_OWNER_TID || owner.pid != second || fcntl(kept[1], F_GETSIG))
+        bad("the memfd has owner %d, signal %d", owner.pid, fcntl(kept[1], F_GETSIG));
+    if (fcntl(kept[2], F_GETOWN) || fcntl(kept[2], F_GETSIG) != SIGRTMIN + 7)
+        bad("the directory has owner %d, signal %d", fcntl(kept[2], F_GETOWN), fcntl(kept[2], F_GETSIG));
 }
 
 static void look(void)
@@ -80,14 +107,17 @@ int main(int argc, char **argv)
     pthread_create(&thread, NULL, run, NULL);
     pthread_barrier_wait(&begun);
     set();
+    set_kept();
     if (argc > 1 && !strcmp(argv[1], "outside"))
         fcntl(pairs[1][0], F_SETOWN, getppid());
     if (argc > 1 && !strcmp(argv[1], "directory") && fcntl(open(".", O_RDONLY | O_DIRECTORY), F_NOTIFY, DN_CREATE | DN_MULTISHOT))
         bad("F_NOTIFY: %s", strerror(errno));
     ready();
     for (long tick = 0; tick < ticks; tick++) {
-        if (argc < 2 || !strcmp(argv[1], "inside"))
+        if (argc < 2 || !strcmp(argv[1], "inside")) {
             look();
+            look_at_kept();
+        }
         tick_sleep();
     }
     over = 1;
