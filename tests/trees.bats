@@ -42,9 +42,19 @@ nobody_is_left() {
     all_lives orphan "$GUESTS/family" orphan 2
 }
 
-# refused_as NAME MODE: the checkpoint is refused by that name, and the program runs on.
+# bats test_tags=tree
+@test "trees: what stands for events is one thing for parent and child" {
+    all_lives events "$GUESTS/inherited" events 2
+}
+
+# bats test_tags=tree
+@test "trees: handles of processes: a parent, children, one that has ended, inherited ones" {
+    all_lives pidfds "$GUESTS/inherited" pidfds 2
+}
+
+# refused_as NAME GUEST MODE: the checkpoint is refused by that name, and the program runs on.
 refused_as() {
-    start_guest refused "$GUESTS/family" "$2" 1
+    start_guest refused "$GUESTS/$2" "$3" 1
     refused "$PID" 69
     [[ "$stderr" == *"$1:"* ]] || fail "another name: $stderr"
     ends_well refused
@@ -57,11 +67,16 @@ refused_as() {
 }
 
 @test "trees: a child without the shim is refused by name" {
-    refused_as R-CHILD stranger
+    refused_as R-CHILD family stranger
 }
 
 @test "trees: processes that share their table of descriptors are refused by name" {
-    refused_as R-CLONE table
+    refused_as R-CLONE family table
+}
+
+@test "trees: an inherited epoll or inotify with what only the child has added is refused by name" {
+    refused_as R-EPOLL inherited epoll
+    refused_as R-INOTIFY inherited inotify
 }
 
 @test "trees: a child that has dumped its core is refused by name" {
@@ -74,7 +89,7 @@ refused_as() {
     STATUS=0
     as_user "$GUESTS/family" core 0 || STATUS=$?
     [ "$STATUS" != 77 ] || skip "needs: a machine that writes cores"
-    refused_as R-ENDED-CHILD core
+    refused_as R-ENDED-CHILD family core
 }
 
 # interrupted NAME COMMAND...: golden, then killed at a random moment and brought back from its image, twice.

@@ -150,7 +150,7 @@ static int epolls_save(struct saving *saving, const struct descriptor *descripto
     int error = 0;
 
     descriptor_describe(descriptor, &record.descriptor);
-    if (descriptor->same_as == descriptor->number)
+    if (descriptor_is_first(descriptor)) /* another may have closed what it watches */
         error = list_watched(saving, descriptor, &watched);
     record.count = (uint32_t)(watched.length / sizeof(struct watched_record));
     buffer_add(&payload, &record, sizeof record);

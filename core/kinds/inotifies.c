@@ -144,7 +144,7 @@ static int inotifies_save(struct saving *saving, const struct descriptor *descri
 
     if (!error && ioctl(handle, FIONREAD, &unread))
         error = -errno;
-    if (!error && descriptor->same_as == descriptor->number)
+    if (!error && descriptor_is_first(descriptor)) /* another may not have heard of its watches */
         error = list_told(descriptor, &told);
     descriptor_describe(descriptor, &record.descriptor);
     record.count = (uint32_t)(told.length / sizeof(struct told));

@@ -219,6 +219,8 @@ struct descriptor_record {
     uint32_t written;     /* regular files: 1 when any descriptor of the program may write to it */
 };
 const struct descriptor *descriptor_numbered(const struct saving *saving, int number); /* or NULL */
+/* Is it the first one in the step that leads to its open file description? Only that one tells what there is to tell of it. */
+int descriptor_is_first(const struct descriptor *descriptor);
 /* Its fdinfo, malloc'ed; NULL and errno. */
 char *descriptor_info(const struct descriptor *descriptor);
 void descriptor_describe(const struct descriptor *descriptor, struct descriptor_record *ret_record);
@@ -271,6 +273,8 @@ struct shared_description {
     int32_t held;         /* which the restorer holds here; -1: not yet, */
     int32_t mail[2];      /* and it will come this way */
 };
+/* Is the descriptor that of a process before this one? */
+int sharing_is_later(const struct restoring *restoring, int number);
 
 /* pipes.c: is it a pipe whose both ends are in the step? */
 int pipe_is_inside(const struct saving *saving, const struct descriptor *descriptor);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* pidfd: a handle of a process. That of the program itself can be made again; others are not of this image. */
+/* pidfd: a handle of a process. Those of the program's own processes can be made again, when these are there: also of its children
+ * that have ended and that nobody has waited for. Other processes are not of this image. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -8,6 +9,13 @@
 
 #include "../floor/text.h"
 #include "kind.h"
+
+struct pidfd_record {
+    struct descriptor_record descriptor;
+    int32_t pid;
+    uint32_t reserved;
+};
+static_assert(sizeof(struct pidfd_record) == 32, "pidfd record");
 
 static int pidfds_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
@@ -26,39 +34,58 @@ static int pid_of(const struct descriptor *descriptor)
     return is;
 }
 
+static int is_process(const struct saving *saving, int pid)
+{
+    for (const struct saving *process = saving->first; process; process = process->next)
+        if (process->pid == pid)
+            return 1;
+    return 0;
+}
+
+/* Or a child that waits to be waited for: ended_children.c. */
+static int is_inside(const struct saving *saving, int pid)
+{
+    uint64_t fields[STAT_FIELDS];
+
+    return is_process(saving, pid) || (!proc_stat(pid, fields) && fields[STAT_STATE] == 'Z' && is_process(saving, (int)fields[STAT_PARENT]));
+}
+
 static int pidfds_save(struct saving *saving, const struct descriptor *descriptor)
 {
-    struct descriptor_record record;
-    int pid = pid_of(descriptor);
+    struct pidfd_record record = { .pid = pid_of(descriptor) };
 
-    if (pid < 0)
+    if (record.pid < 0)
         return refuse(saving, "R-PIDFD", "descriptor %d is a pidfd of a process that has ended", descriptor->number);
-    if (pid != saving->pid)
-        return refuse(saving, "R-PIDFD", "descriptor %d is a pidfd of process or thread %d", descriptor->number, pid);
-    descriptor_describe(descriptor, &record);
+    if (!is_inside(saving, record.pid))
+        return refuse(saving, "R-PIDFD", "descriptor %d is a pidfd of process or thread %d", descriptor->number, record.pid);
+    descriptor_describe(descriptor, &record.descriptor);
     return save_record(saving, TAG_PIDFD, &record, sizeof record);
 }
 
-/* This very process becomes the program. PIDFD_THREAD is O_EXCL, PIDFD_NONBLOCK O_NONBLOCK (linux/pidfd.h). */
-static int pidfds_open(struct restoring *restoring, struct reader *reader)
+/* Not in `open`: what several processes have is opened there before they exist. PIDFD_THREAD is O_EXCL, PIDFD_NONBLOCK O_NONBLOCK
+ * (linux/pidfd.h). */
+static int pidfds_wire(struct restoring *restoring, struct reader *reader)
 {
-    struct descriptor_record record;
+    struct pidfd_record record;
     int placed = descriptor_take(reader, &record, sizeof record);
     long fd;
 
     (void)restoring;
     if (placed)
         return placed < 0 ? placed : 0;
-    fd = syscall(SYS_pidfd_open, getpid(), record.flags & (O_EXCL | O_NONBLOCK));
-    return fd < 0 ? -errno : descriptor_place(&record, (int)fd);
+    fd = syscall(SYS_pidfd_open, record.pid, record.descriptor.flags & (O_EXCL | O_NONBLOCK));
+    return fd < 0 ? -errno : descriptor_place(&record.descriptor, (int)fd);
 }
 
 static void pidfds_show(struct reader *reader, FILE *out)
 {
-    struct descriptor_record record;
+    struct pidfd_record record;
+    char what[64];
 
-    if (!reader_take(reader, &record, sizeof record))
-        descriptor_show(&record, "pidfd of the process itself", out);
+    if (reader_take(reader, &record, sizeof record))
+        return;
+    snprintf(what, sizeof what, "pidfd of process %d", record.pid);
+    descriptor_show(&record.descriptor, what, out);
 }
 
 const struct kind kind_pidfds = {
@@ -66,6 +93,6 @@ const struct kind kind_pidfds = {
     .tag = TAG_PIDFD,
     .claim = pidfds_claim,
     .save = pidfds_save,
-    .open = pidfds_open,
+    .wire = pidfds_wire,
     .show = pidfds_show,
 };

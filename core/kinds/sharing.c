@@ -50,6 +50,14 @@ static int sharing_check(struct restoring *restoring, struct reader *reader)
     return reader->error;
 }
 
+int sharing_is_later(const struct restoring *restoring, int number)
+{
+    for (size_t i = 0; i < restoring->sharing_count; i++)
+        if (restoring->sharing[i].process == restoring->index && restoring->sharing[i].number == number)
+            return 1;
+    return 0;
+}
+
 static void sharing_show(struct reader *reader, FILE *out)
 {
     struct sharing_record record;

@@ -396,6 +396,11 @@ int descriptor_take(struct reader *reader, void *record, size_t length)
     return error ? error : 1;
 }
 
+int descriptor_is_first(const struct descriptor *descriptor)
+{
+    return descriptor->same_as == descriptor->number && !descriptor->shares;
+}
+
 int descriptor_is_at_target(const struct descriptor *descriptor)
 {
     struct stat there;

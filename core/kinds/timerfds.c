@@ -207,10 +207,11 @@ static int timerfds_last(struct restoring *restoring, struct reader *reader)
 {
     struct timerfd_record record;
 
-    (void)restoring;
     if (reader_take(reader, &record, sizeof record))
         return reader->error;
-    return record.descriptor.same_as != record.descriptor.number ? 0 : set(&record);
+    if (record.descriptor.same_as != record.descriptor.number || sharing_is_later(restoring, record.descriptor.number))
+        return 0;
+    return set(&record);
 }
 
 static void timerfds_show(struct reader *reader, FILE *out)
