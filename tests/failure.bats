@@ -263,14 +263,6 @@ still_good() {
     still_good
 }
 
-# flip FILE OFFSET BIT
-flip() {
-    local byte
-    byte=$(od -An -tu1 -j "$2" -N 1 "$1")
-    # shellcheck disable=SC2059
-    printf "\\x$(printf %x $((byte ^ (1 << $3))))" | dd "of=$1" bs=1 "seek=$2" conv=notrunc status=none
-}
-
 # bats test_tags=set
 @test "image with a flipped bit: restart" {
     local offset offsets bit

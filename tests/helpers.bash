@@ -334,6 +334,14 @@ named() {
     [ -f "$ROOT/docs/refusals/$name.md" ] || fail "no page docs/refusals/$name.md"
 }
 
+# flip FILE OFFSET BIT
+flip() {
+    local byte
+    byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+    # shellcheck disable=SC2059
+    printf "\\x$(printf %x $((byte ^ (1 << $3))))" | dd "of=$1" bs=1 "seek=$2" conv=notrunc status=none
+}
+
 # The generation that `stasis show` says of an image.
 generation() {
     stasis show "$1" | awk '$1 == "generation" { print $2; exit }'

@@ -56,6 +56,24 @@ three_lives() {
     three_lives unix "$GUESTS/unix" listens
 }
 
+# Bytes of the first block: nothing of it is read before the sockets are made.
+@test "unix sockets: a damaged image leaves their files as they are" {
+    local before
+    start_guest unix "$GUESTS/unix" listens
+    take "$PID"
+    kill_hard "$PID"
+    before=$(stat -c '%n %i %z' "$T"/*.sock)
+    flip "$IMAGE" 4200 3
+    run --separate-stderr stasis restart "$IMAGE"
+    [ "$status" = 65 ] || fail "status $status: $output $stderr"
+    [[ $stderr == *"block "* ]] || fail "another reason: $stderr"
+    [ "$(stat -c '%n %i %z' "$T"/*.sock)" = "$before" ] || fail "the files have changed"
+    flip "$IMAGE" 4200 3
+    restart unix "$IMAGE"
+    ends_well unix
+    says_ok unix
+}
+
 @test "unix sockets: one that listens at an abstract address" {
     three_lives unix "$GUESTS/unix" abstract
 }

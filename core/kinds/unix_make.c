@@ -505,6 +505,16 @@ static int find_other(struct making *making, struct unix_socket *is)
     return is->state.end == END_INSIDE || is->state.end == END_WAITING ? find(making, is->state.other, &is->other) : 0;
 }
 
+/* A socket's file stands where others see it. They need one another before the memory is there, which is then read, and verified, once
+ * more; until now it was not. A damaged image changes nothing. */
+static int verify_before_files(struct restoring *restoring)
+{
+    for (const struct unix_socket *is = restoring->unix_sockets; is; is = is->next)
+        if (*is->file)
+            return image_verify(restoring->image);
+    return 0;
+}
+
 static int make_all(struct restoring *restoring)
 {
     static const making_step steps[] = { find_other, connect_one,     name_one,       fill_datagrams, connect_datagrams,
@@ -512,6 +522,8 @@ static int make_all(struct restoring *restoring)
     struct making making = { .restoring = restoring };
     int old = open(".", O_PATH | O_DIRECTORY | O_CLOEXEC), error = old < 0 ? -errno : collect(restoring);
 
+    if (!error)
+        error = verify_before_files(restoring);
     for (size_t i = 0; !error && i < sizeof steps / sizeof *steps; i++)
         for
             ALL(&making, is)
