@@ -23,6 +23,7 @@ struct bubble_plan {
     int64_t boottime_offset[2];  /* nanoseconds are 0 to 999999999, the seconds may be negative */
     const char *registry;     /* directory to be seen inside at the same path, in the fresh /dev/shm too; or NULL */
     const char *run_directory; /* in the registry: the porter's page goes here; NULL: no page */
+    const char *job, *step;   /* the program's name, in the porter's page */
     int (*task)(void *context); /* runs in the task; returns only on failure, with an exit status */
     void *context;
     void (*started)(void *context); /* runs in the porter when the task is about to jump; may be NULL */

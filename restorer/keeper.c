@@ -220,6 +220,6 @@ _Noreturn void keeper_run(const struct bubble_plan *plan, int link, int task_lin
     bind_life(link);
     pid_t task = make_task(plan, link, task_link);
     let_go(link);
-    prctl(PR_SET_NAME, "stasis-keeper");
+    prctl(PR_SET_NAME, KEEPER_NAME);
     reap(task, link);
 }

@@ -27,6 +27,7 @@
 #include "bubble_private.h"
 #include "../core/floor/agent_page.h"
 #include "../core/floor/names.h"
+#include "../core/floor/text.h"
 
 struct porter {
     const struct bubble_plan *plan;
@@ -85,7 +86,7 @@ static void name_page(char name[33])
         sprintf(name + 2 * i, "%02x", random[i]);
 }
 
-static void fill_page(struct agent_page *page, pid_t keeper)
+static void fill_page(struct agent_page *page, const struct bubble_plan *plan, pid_t keeper)
 {
     struct stat namespace;
 
@@ -94,6 +95,8 @@ static void fill_page(struct agent_page *page, pid_t keeper)
     page->role = ROLE_PORTER;
     page->pid = (uint32_t)getpid();
     page->porter_target = (uint32_t)keeper;
+    text_add(page->job, sizeof page->job, 0, plan->job);
+    text_add(page->step, sizeof page->step, 0, plan->step);
     if (!stat("/proc/self/ns/pid", &namespace))
         page->pid_namespace = namespace.st_ino;
 }
@@ -112,7 +115,7 @@ static int publish_page(struct porter *p)
     struct agent_page *page = mmap(NULL, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, p->page, 0);
     if (page == MAP_FAILED)
         return -errno;
-    fill_page(page, p->keeper);
+    fill_page(page, p->plan, p->keeper);
     munmap(page, AGENT_PAGE_BYTES);
     name_page(p->page_name);
     snprintf(self, sizeof self, "/proc/self/fd/%d", p->page);

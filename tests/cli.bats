@@ -169,6 +169,47 @@ usage() {
     says_ok keeps
 }
 
+# restart_stands WORD: a restart that stands still, before it has its page or before the program's memory is there.
+restart_stands() {
+    VARIABLES=("STASIS_TEST_FAIL=$1")
+    hold
+    restart slow "$IMAGE"
+    VARIABLES=()
+    until_true 60 is_restorer_stopped
+}
+
+is_restorer_stopped() {
+    local process comm
+    while read -r process comm; do
+        [ "$comm" = stasis-restorer ] && grep -qs '^State:.*T (stopped)' "/proc/$process/status" && return 0
+    done < <(find_processes)
+    return 1
+}
+
+gives_up_on() {
+    run --separate-stderr stasis checkpoint --max-wait=2 "$1"
+    [ "$status" = 75 ] || fail "status $status: $output $stderr"
+    [[ $stderr == *"given up"* ]] || fail "another reason: $stderr"
+}
+
+@test "checkpoint of a restart whose program is not back yet: waits for it, as long as it may" {
+    start_guest slow "$GUESTS/stdio" 2
+    take "$PID"
+    kill_hard "$PID"
+    restart_stands stand
+    gives_up_on "$PID"
+    kill -CONT "$PID"
+    take "$PID"
+    kill_hard "$PID"
+    restart_stands stand-in-bubble
+    gives_up_on "$PID"
+    gives_up_on slow.0
+    kill -CONT "$PID"
+    take slow.0
+    ends_well slow
+    says_ok slow
+}
+
 @test "a job id with a slash is refused" {
     run --separate-stderr stasis run --job-id=../x true
     [ "$status" = 64 ]

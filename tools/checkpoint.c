@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <grp.h>
+#include <poll.h>
 #include <pwd.h>
 #include <sched.h>
 #include <signal.h>
@@ -198,14 +199,16 @@ static int enter(pid_t pid, ino_t tasks)
     return error;
 }
 
-/* Ends as the saver did. */
-static int mirror(pid_t child)
+/* Ends as the saver did. With the bubble it is killed: a restart has failed. */
+static int mirror(pid_t child, pid_t door, ino_t tasks)
 {
     int status;
 
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             return complain(EXIT_SYSTEM, "cannot wait for %s: %m", SAVER_NAME);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && pid_namespace_of(door) != tasks)
+        return complain(EXIT_NO_IMAGE, "no checkpoint: the program has ended, or its restart has failed");
     if (WIFSIGNALED(status)) {
         signal(WTERMSIG(status), SIG_DFL);
         raise(WTERMSIG(status));
@@ -226,7 +229,7 @@ static int save_inside(pid_t door, ino_t tasks, char **argv)
     if (child < 0)
         return complain(EXIT_SYSTEM, "cannot start %s: %m", SAVER_NAME);
     if (child)
-        return mirror(child);
+        return mirror(child, door, tasks);
     prctl(PR_SET_PDEATHSIG, SIGTERM); /* who ends the command ends the checkpoint */
     _exit(locate_exec(SAVER_NAME, argv));
 }
@@ -276,32 +279,51 @@ static int find_named(const char *target, int64_t milliseconds, struct program *
     }
 }
 
-/* One that executes others all the time has come, and may be gone again when we look. */
-static enum summoned find_process(const char *target, pid_t pid, int64_t milliseconds, struct program **programs, size_t *count,
-                                  int *ret_error)
+/* A `stasis restart` that has no page yet: it looks whether it can. */
+static int is_restart(pid_t pid)
 {
-    enum { ROUNDS = 20 };
-    enum summoned came;
+    static const char words[] = "restart"; /* behind the name of the command and its NUL */
+    size_t length = 0, start;
+    char *line = proc_is_named(pid, "stasis") ? proc_read(pid, "cmdline", &length) : NULL;
 
-    for (int round = 1;; round++) {
-        came = summon(pid, milliseconds);
+    start = line ? strlen(line) + 1 : 0;
+    int is = (line && start + sizeof words <= length && !memcmp(line + start, words, sizeof words)) || proc_is_named(pid, RESTORER_NAME);
+    free(line);
+    return is;
+}
+
+/* One that executes others all the time has come, and may be gone again when we look. A restart is waited for to the end. */
+static enum summoned find_process(const char *target, pid_t pid, int64_t milliseconds, int64_t end, struct program **programs,
+                                  size_t *count, int *ret_error)
+{
+    enum { ROUNDS = 20, LOOK_MILLISECONDS = 20 };
+
+    for (int round = 1;;) {
+        enum summoned came = summon(pid, milliseconds);
         *ret_error = programs_find(programs, count);
-        if (*ret_error || came != SUMMON_CAME || round == ROUNDS || is_any_meant(*programs, *count, target))
+        if (*ret_error || is_any_meant(*programs, *count, target) || (came == SUMMON_CAME && round++ == ROUNDS))
             return came;
+        if (came != SUMMON_CAME && !is_restart(pid))
+            return came;
+        if (clock_now(CLOCK_MONOTONIC) > end)
+            return SUMMON_SILENT;
         free(*programs);
+        poll(NULL, 0, LOOK_MILLISECONDS);
     }
 }
 
 static enum summoned find_programs(const struct request *request, struct program **programs, size_t *count, int *ret_error)
 {
     enum summoned came = SUMMON_CAME;
-    int64_t patience = STOP_DEADLINE_SECONDS * INT64_C(1000);
+    int64_t patience = STOP_DEADLINE_SECONDS * INT64_C(1000), end = INT64_MAX;
     uint32_t pid = 0;
 
+    if (request->max_wait)
+        end = clock_now(CLOCK_MONOTONIC) + strtoll(request->max_wait, NULL, 10) * 1000000000;
     if (request->max_wait && strtoll(request->max_wait, NULL, 10) * 1000 < patience)
         patience = strtoll(request->max_wait, NULL, 10) * 1000;
     if (!options_number(request->target, INT32_MAX, &pid) && pid)
-        came = find_process(request->target, (pid_t)pid, patience, programs, count, ret_error);
+        came = find_process(request->target, (pid_t)pid, patience, end, programs, count, ret_error);
     else
         *ret_error = find_named(request->target, patience, programs, count);
     return came;
@@ -321,6 +343,11 @@ static int is_held(const char *target)
 
 static int complain_silent(const struct request *request)
 {
+    uint32_t pid = 0;
+
+    if (request->max_wait && !options_number(request->target, INT32_MAX, &pid) && is_restart((pid_t)pid))
+        return complain(EXIT_RUN_AGAIN, "given up: %s has not brought its program back within %s seconds", request->target,
+                        request->max_wait);
     if (is_held(request->target))
         return complain(EXIT_REFUSED, "no checkpoint: R-STOPPED: process %s is stopped, by a debugger or again and again; see the "
                         "page of that name in the documentation", request->target);
@@ -380,7 +407,8 @@ const struct command command_checkpoint = {
     .operands = "TARGET",
     .summary = "Take an image of a running program",
     .notes = "TARGET is the PID of the program, or of the 'stasis restart' that stands for\n"
-             "it, or JOB.STEP. Returns when the image is safely on disk, and prints its path.",
+             "it, or JOB.STEP. Returns when the image is safely on disk, and prints its path.\n"
+             "A program that a restart is still bringing back is waited for.",
     .choices = choices,
     .run = checkpoint,
 };

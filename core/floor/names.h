@@ -24,6 +24,7 @@
 /* Helper programs, looked for in ENV_LIBEXEC, then beside libstasis.so, then in the install's libexec. */
 #define SAVER_NAME         "stasis-saver"
 #define RESTORER_NAME      "stasis-restorer"
+#define KEEPER_NAME        "stasis-keeper" /* comm of the first process of a bubble */
 #define SHIM_NAME          "libstasis.so"
 #define TWIN_NAME          "stasis-twin"   /* comm of the frozen copies */
 

@@ -189,6 +189,7 @@ char *proc_link(int pid, const char *name);
 enum { STAT_STATE = 3, STAT_PARENT, STAT_GROUP, STAT_SESSION, STAT_TERMINAL, STAT_START = 22, STAT_EXIT_SIGNAL = 38, STAT_STATUS = 52, STAT_FIELDS };
 int proc_stat(int pid, uint64_t fields[STAT_FIELDS]);
 int proc_has_ended(int pid); /* also of one that nobody has waited for */
+int proc_is_named(int pid, const char *name); /* by the kernel, see prctl(2), PR_SET_NAME */
 /* The children of all its threads, those that have ended, too. */
 void proc_children(int pid, void (*each)(void *context, int child), void *context);
 /* The text behind "Key:\t" in a status file, or NULL; valid as long as status. */

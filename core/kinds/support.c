@@ -225,6 +225,16 @@ int proc_has_ended(int pid)
     return proc_stat(pid, fields) || fields[STAT_STATE] == 'Z' || fields[STAT_STATE] == 'X';
 }
 
+int proc_is_named(int pid, const char *name)
+{
+    char *comm = proc_read(pid, "comm", NULL);
+    size_t length = strlen(name);
+    int is = comm && !strncmp(comm, name, length) && comm[length] == '\n';
+
+    free(comm);
+    return is;
+}
+
 void proc_children(int pid, void (*each)(void *context, int child), void *context)
 {
     char path[64];

@@ -24,6 +24,7 @@ enum {
     ORPHAN_MILLISECONDS = 2000,
     ASK_AGAIN_MILLISECONDS = 20, /* it may have been in fork, where nobody answers */
     LOCK_POLL_MILLISECONDS = 5,
+    RETURN_POLL_MILLISECONDS = 20,
 };
 
 #define MILLISECONDS(count) ((count) * INT64_C(1000000))
@@ -445,6 +446,21 @@ void members_sort(struct step *step)
 }
 
 /* A program that is just now in exec has no page for a moment, and perhaps no directory: it is waited for. */
+static void note_restorer(void *context, int child)
+{
+    *(int *)context |= proc_is_named(child, RESTORER_NAME);
+}
+
+/* A restart whose program is not back yet. */
+static int is_coming_back(void)
+{
+    int is = 0;
+
+    if (proc_is_named(1, KEEPER_NAME))
+        proc_children(1, note_restorer, &is);
+    return is;
+}
+
 int members_find(struct step *step)
 {
     int64_t patience = now_nanoseconds() + MILLISECONDS(BIRTH_MILLISECONDS);
@@ -466,6 +482,12 @@ int members_find(struct step *step)
         }
         if (status && status != EXIT_NO_IMAGE)
             return status;
+        while (is_coming_back()) {
+            if (now_nanoseconds() > step->request->deadline)
+                return fail(step, EXIT_RUN_AGAIN, "given up: the restart has not brought the program back in time");
+            poll(NULL, 0, RETURN_POLL_MILLISECONDS);
+            patience = now_nanoseconds() + MILLISECONDS(BIRTH_MILLISECONDS);
+        }
         poll(NULL, 0, LOCK_POLL_MILLISECONDS);
     } while (now_nanoseconds() < patience);
     return fail(step, EXIT_NO_IMAGE, "no living program under stasis is registered in %s", step->request->directory);
