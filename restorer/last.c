@@ -127,19 +127,6 @@ static void advise(const struct last_operation *operation)
             sys_madvise((void *)operation->to, operation->length, mapping_advices[i].advice);
 }
 
-/* Protection keys are given from the lowest on. What each thread may do by them is in its registers. */
-static void take_keys(uint32_t keys)
-{
-    for (uint32_t key = 1; keys >> key; key++) {
-        long got = SYS_CALL(pkey_alloc, 0, 0, 0, 0, 0, 0);
-        if (got != (long)key)
-            die("protection key", got);
-    }
-    for (uint32_t key = 1; keys >> key; key++)
-        if (!(keys >> key & 1))
-            SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
-}
-
 /* 3. The image's mappings to their places. */
 static void do_operation(const struct last_operation *operation)
 {
@@ -416,7 +403,6 @@ void last_stage(struct last_plan *plan)
     sys_rt_sigprocmask(SIG_BLOCK, &all, NULL); /* libc leaves those out that it has for itself */
     park_vdso(plan);
     unmap_rest(plan);
-    take_keys(plan->keys);
     for (uint32_t i = 0; i < plan->operation_count; i++)
         do_operation(&plan->operations[i]);
     unmap(plan->staging.start, plan->staging.end);

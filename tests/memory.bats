@@ -148,6 +148,11 @@ refused_as() {
     generations key "$GUESTS/wide" key 1
 }
 
+@test "protection keys beside memory that may only be executed come back, three generations" {
+    grep -qw ospke /proc/cpuinfo || skip "needs: a CPU with protection keys"
+    generations execute "$GUESTS/wide" execute 1
+}
+
 # ---- another kernel's vDSO ----
 
 # bats test_tags=notice

@@ -78,16 +78,22 @@ take_it() {
     keep_files "$STATE"
 }
 
+# bring_back NAME IMAGE: back, or already at its end, for nobody holds these programs.
+bring_back() {
+    restart "$1" "$2"
+    until_true 60 is_back_or_gone
+}
+
 # go_on NAME: after take_it, for the next image.
 go_on() {
-    if [ -n "$FILES" ]; then restart_back "$1" "$IMAGE"; fi
+    if [ -n "$FILES" ]; then bring_back "$1" "$IMAGE"; fi
 }
 
 # start_again NAME IMAGE: a restart, from the files of that image.
 start_again() {
     if [ -n "$FILES" ]; then put_files_back "generation.$(generation "$2")"; fi
     IMAGE=$2
-    restart_back "$1" "$2"
+    bring_back "$1" "$2"
 }
 
 # come_to_end NAME: it ends, and all it wrote is as if nothing had been.
@@ -103,15 +109,20 @@ come_back() {
     come_to_end "$1"
 }
 
-# moment_at NAME PERCENT: reaches it and takes an image. On a busy machine the program may have come to its end before, while
-# the image before was written: that end must be the right one, and the program goes on from that image.
+# moment_at NAME PERCENT: reaches it and takes an image. On a busy machine the program may have come to its end before: that
+# end must be the right one, and the program goes on from the image before, or begins again.
 moment_at() {
     local before=$IMAGE tries=5
     until reach "$1" "$2" && take_it "$1"; do
         tries=$((tries - 1))
-        if ! is_gone "$PID" || [ -z "$before" ] || [ "$tries" = 0 ]; then fail "no image of $1 at $2 %" || return 1; fi
+        if ! is_gone "$PID" || [ "$tries" = 0 ]; then fail "no image of $1 at $2 %" || return 1; fi
         come_to_end "$1"
-        start_again "$1" "$before"
+        if [ -n "$before" ]; then
+            start_again "$1" "$before"
+        else
+            rm "$T/$1.out"
+            run_it "$1"
+        fi
     done
 }
 

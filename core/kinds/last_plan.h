@@ -108,7 +108,7 @@ struct last_plan {
     uint32_t dumpable;
     uint32_t no_new_privileges;
     uint32_t keep_capabilities, subreaper, parent_death;
-    uint32_t lock_future, thp_disabled, no_exec_gain, merges, barriers, keys; /* as in struct memory_record */
+    uint32_t lock_future, thp_disabled, no_exec_gain, merges, barriers; /* as in struct memory_record */
     struct last_thread *threads;     /* the main thread (tid == pid) first */
     uint32_t memory_policy_count;
     struct last_memory_policy *memory_policies;

@@ -293,36 +293,19 @@ static int find_wiped(struct saving *saving)
     return -EAGAIN;
 }
 
-/* Keys that are allocated. The kernel takes one itself, `taken`, when it needs it: which, that cannot be chosen
- * when there are others. */
-static int add_keys(struct saving *saving, uint32_t taken, struct memory_record *record)
-{
-    int own = pkey_alloc(0, 0);
-
-    if (own < 0)
-        return 0; /* this CPU has none */
-    pkey_free(own);
-    record->keys = taken ? saving->page->keys & ~(1U << taken) : saving->page->keys;
-    return taken && record->keys ? refuse(saving, "R-PROTECTION-KEY", "protection keys beside memory that may only be executed") : 0;
-}
-
 /* What only smaps tells of. */
-static int refuse_flags(struct saving *saving, struct memory_record *record)
+static int refuse_flags(struct saving *saving)
 {
-    uint32_t taken = 0;
-
     for (size_t i = 0; i < saving->mappings.count; i++) {
         struct mapping *mapping = &saving->mappings.items[i];
         if (mapping->flags & MAPPING_POOL)
             return refuse(saving, "R-HUGETLB", "memory of huge pages at %#" PRIx64, mapping->start);
         if (mapping->flags & MAPPING_SHADOW_STACK)
             return refuse(saving, "R-SHADOW-STACK", "a thread has a shadow stack at %#" PRIx64, mapping->start);
-        if (mapping->executable && !mapping->readable && !mapping->writable) { /* the kernel takes a key itself for it */
-            taken |= mapping->key;
-            mapping->key = 0;
-        }
+        if (mapping->key == saving->page->kernel_key)
+            mapping->key = 0; /* which the kernel gives it again */
     }
-    return add_keys(saving, taken, record);
+    return 0;
 }
 
 static int add_guards(struct saving *saving, struct memory_record *record, struct buffer *out)
@@ -363,8 +346,10 @@ static int collect(struct saving *saving, struct parts *parts)
     parts->record.no_exec_gain = page->no_exec_gain;
     parts->record.merges = page->merges;
     parts->record.barriers = page->barriers;
+    parts->record.keys = page->keys;
+    parts->record.kernel_key = page->kernel_key;
     if (!error)
-        error = refuse_flags(saving, &parts->record);
+        error = refuse_flags(saving);
     if (!error)
         error = add_vdso(saving, &parts->record, &parts->vdso);
     for (size_t i = 0; !error && i < saving->mappings.count; i++) {

@@ -28,8 +28,8 @@ struct memory_record {
     uint32_t no_exec_gain;  /* PR_GET_MDWE */
     uint32_t merges;        /* PR_GET_MEMORY_MERGE */
     uint32_t barriers;      /* commands of membarrier(2) by which the process has registered */
-    uint32_t keys;          /* bit N: protection key N is allocated */
-    uint32_t reserved;
+    uint32_t keys;          /* bit N: protection key N is the program's */
+    uint32_t kernel_key;    /* the one that the kernel took for memory that may only be executed; 0: none */
     /* then: vdso_length bytes of the vdso; file_count times file_identity and path; mapping_count mapping_records;
      * guard_count guard_records; for each mapping with MAPPING_NAMED its name as a text */
 };

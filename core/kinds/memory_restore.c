@@ -261,6 +261,30 @@ static int has_keys(void)
     return key >= 0;
 }
 
+/* The kernel takes the lowest free key when memory becomes one that may only be executed for the first time. */
+static int give_kernel_key(void)
+{
+    void *memory = mmap(NULL, PAGE_BYTES, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+    return memory == MAP_FAILED ? -1 : munmap(memory, PAGE_BYTES);
+}
+
+/* Keys are given from the lowest on. Before anything is mapped: memory that may only be executed would have the kernel take its key. What each thread may do by them is in its registers. 0 or -errno. */
+static int take_keys(const struct memory_record *record)
+{
+    /* Without keys such memory can be read, too. */
+    uint32_t kernel_key = has_keys() ? record->kernel_key & 15 : 0;
+    uint32_t all = (record->keys & 0xfffe) | (kernel_key ? 1U << kernel_key : 0);
+
+    for (int key = 1; all >> key; key++)
+        if (kernel_key == (uint32_t)key ? give_kernel_key() : pkey_alloc(0, 0) != key)
+            return -EBUSY;
+    for (int key = 1; all >> key; key++)
+        if (!(all >> key & 1))
+            pkey_free(key);
+    return 0;
+}
+
 static void check_calls(struct restoring *restoring, const struct parsed *parsed)
 {
     const struct memory_record *record = &parsed->record;
@@ -352,7 +376,8 @@ int memory_open(struct restoring *restoring, struct reader *reader)
     staging->file_count = parsed.record.file_count;
     staging->guards = parsed.guards;
     staging->guard_count = parsed.record.guard_count;
-    error = stage_vdso(restoring, &parsed);
+    error = take_keys(&parsed.record);
+    error = error ? error : stage_vdso(restoring, &parsed);
     parsed.files = NULL;
     parsed.mappings = NULL;
     parsed.guards = NULL;
@@ -501,7 +526,6 @@ int memory_last(struct restoring *restoring, struct reader *reader)
     plan->no_exec_gain = record.no_exec_gain;
     plan->merges = record.merges;
     plan->barriers = record.barriers;
-    plan->keys = record.keys & 0xfffe;
     return plan_vdso(plan, staging);
 }
 

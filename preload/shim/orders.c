@@ -106,8 +106,14 @@ static uint32_t barriers(void)
     return commands;
 }
 
-/* Those that are not to be had; all of them on a CPU without keys. */
-static uint32_t keys_in_use(void)
+/* May memory have this key? Asked for memory where a process has none (pkey_mprotect(2)): ENOMEM tells that it may. */
+static int is_given(long key)
+{
+    return SYS_CALL(pkey_mprotect, 0xffff800000000000, PAGE_BYTES, 0, key, 0, 0) == -ENOMEM;
+}
+
+/* The program's, and the one that the kernel takes for memory that may only be executed: it is in use, but given to nobody. */
+static void describe_keys(struct agent_page *page)
 {
     enum { KEYS = 16 };
     uint32_t free = 1; /* key 0 is that of all memory */
@@ -118,14 +124,21 @@ static uint32_t keys_in_use(void)
     for (key = 1; key < KEYS; key++)
         if (free >> key & 1)
             SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
-    return ~free & ((1U << KEYS) - 1);
+    page->keys = page->kernel_key = 0;
+    if (free == 1)
+        return; /* a CPU without keys */
+    for (key = 1; key < KEYS; key++)
+        if (!(free >> key & 1) && is_given(key))
+            page->keys |= 1U << key;
+        else if (!(free >> key & 1))
+            page->kernel_key = (uint32_t)key;
 }
 
 static void describe_memory(struct agent_page *page)
 {
     long value;
 
-    page->keys = keys_in_use();
+    describe_keys(page);
     page->lock_future = lock_future();
     value = sys_prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
     page->thp_disabled = value > 0 ? (uint32_t)value : 0;

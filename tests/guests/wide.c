@@ -284,6 +284,50 @@ static void keys_check(uint64_t tick)
         bad("rights by keys: %d %d %d", pkey_get(keys[0]), pkey_get(keys[1]), pkey_get(keys[3]));
 }
 
+/* Keys of its own around the one that the kernel takes for memory that may only be executed, and such memory under a key
+ * of its own. */
+static char *run_only[2];
+static int run_keys[2];
+
+static char *map_code(void)
+{
+    char *code = map(GUEST_PAGE, PROT_READ | PROT_WRITE, 0);
+
+    memcpy(code, "\xb8\x2a\0\0\0\xc3", 6); /* mov $42, %eax; ret */
+    return code;
+}
+
+static void execute_make(void)
+{
+    run_only[0] = map_code();
+    run_only[1] = map_code();
+    run_keys[0] = pkey_alloc(0, 0);
+    if (run_keys[0] < 0)
+        none();
+    if (mprotect(run_only[0], GUEST_PAGE, PROT_EXEC))
+        bad("mprotect: %m");
+    run_keys[1] = pkey_alloc(0, PKEY_DISABLE_ACCESS);
+    if (run_keys[1] < 0 || pkey_mprotect(run_only[1], GUEST_PAGE, PROT_EXEC, run_keys[1]))
+        bad("pkey_mprotect: %m");
+}
+
+static void execute_check(uint64_t tick)
+{
+    int again;
+
+    (void)tick;
+    if (run_keys[1] != run_keys[0] + 2)
+        bad("the kernel took no key");
+    for (int i = 0; i < 2; i++)
+        if (((int (*)(void))(uintptr_t)run_only[i])() != 42 || !access(run_only[i], F_OK) || errno != EFAULT)
+            bad("memory %d is not only for execution", i);
+    if (!pkey_free(run_keys[0] + 1) || pkey_mprotect(run_only[0], GUEST_PAGE, PROT_EXEC, run_keys[0] + 1) != -1)
+        bad("the kernel's key is the program's");
+    again = pkey_alloc(0, 0);
+    if (again != run_keys[1] + 1 || pkey_free(again))
+        bad("key %d is free, should be %d", again, run_keys[1] + 1);
+}
+
 static void special_check(uint64_t tick)
 {
     (void)tick;
@@ -306,6 +350,7 @@ static const struct {
     { "clock", clock_make, clock_check, clock_end },  { "unseen", unseen_make, special_check, nothing },
     { "pool", pool_make, special_check, nothing },    { "watched", watched_make, special_check, nothing },
     { "key", key_make, key_check, nothing },      { "keys", keys_make, keys_check, nothing },
+    { "execute", execute_make, execute_check, nothing },
 };
 
 int main(int argc, char **argv)
