@@ -92,36 +92,34 @@ refused_as() {
     refused_as R-ENDED-CHILD family core
 }
 
-# interrupted NAME COMMAND...: golden, then killed at a random moment and brought back from its image, twice.
-interrupted() {
+# twice_back NAME COMMAND...: golden, then killed at a random moment and brought back from its image, twice.
+twice_back() {
     local name=$1 percent
     shift
+    WORK=("$@")
     golden "$name" "$@"
     for percent in $(moments 2); do
         rm -f "$T/$name.out"
-        hold
-        start "$name" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$name" -- "$@"
-        reach "$name" "$percent"
-        take "$PID"
+        IMAGE=
+        run_it "$name"
+        moment_at "$name" "$percent"
         kill_family
-        restart "$name" "$IMAGE"
-        ends_well "$name"
-        same "$name"
+        come_back "$name" "$IMAGE"
         rm "$IMAGE"
     done
 }
 
 # bats test_tags=tree
 @test "trees: a script of bash with pipelines, jobs, subshells, traps and xargs" {
-    interrupted bash bash "$APPS/jobs.sh" 12
+    twice_back bash bash "$APPS/jobs.sh" 12
 }
 
 @test "trees: the same script in dash" {
-    interrupted dash dash "$APPS/jobs.sh" 12
+    twice_back dash dash "$APPS/jobs.sh" 12
 }
 
 @test "trees: python3 with a pool of processes" {
-    interrupted pool /usr/bin/python3 "$APPS/pool.py" 80
+    twice_back pool /usr/bin/python3 "$APPS/pool.py" 80
 }
 
 @test "trees: processes are born and die while images are taken, and the last image comes back" {
