@@ -78,13 +78,25 @@ static kind_step step_of(const struct kind *kind, enum step step)
     return steps[step];
 }
 
+/* The check has found that the program fits; what the restart itself needs is known only when it does not. */
+static const char *advice(int error)
+{
+    struct rlimit space, data;
+
+    getrlimit(RLIMIT_AS, &space);
+    getrlimit(RLIMIT_DATA, &data);
+    return error == -ENOMEM && (space.rlim_cur != RLIM_INFINITY || data.rlim_cur != RLIM_INFINITY)
+               ? "; the limits of memory here (ulimit -v and -d) leave no room to restart in: raise them"
+               : "";
+}
+
 /* On the command's stderr: descriptor 2 may be the program's already, at the beginning of a file of its own. */
 static int say_error(struct restoring *restoring, const char *what, int error)
 {
     say_notice(restoring);
     if (restoring->streams[2] >= 0)
-        dprintf(restoring->streams[2], "stasis: restart: %s%s%s\n", what ? what : "", what ? ": " : "",
-                *restoring->image->reason ? restoring->image->reason : strerror(-error));
+        dprintf(restoring->streams[2], "stasis: restart: %s%s%s%s\n", what ? what : "", what ? ": " : "",
+                *restoring->image->reason ? restoring->image->reason : strerror(-error), advice(error));
     return error == -EBADMSG ? EXIT_DAMAGED : EXIT_SYSTEM;
 }
 

@@ -170,6 +170,23 @@ refused_as() {
     grep -qx own "$T/clock.out" || fail "the entries are: $(cat "$T/clock.out")"
 }
 
+@test "limits of memory that the program does not fit in: refused by name; soft ones do not matter" {
+    local option
+    [ "${STASIS_TEST_AS:-user}" != root ] || skip "needs: an ordinary user"
+    start hog "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=hog -- "$HOG" -m 100 -p rand -s 2 -o "$T/log"
+    until_true 60 grep -qs ready "$T/log"
+    take "$PID"
+    kill_hard "$PID"
+    for option in v d; do
+        run --separate-stderr as_user bash -c "ulimit -$option 60000; exec $STASIS restart --check $IMAGE"
+        [ "$status" = 69 ] && [[ $stderr == *R-ADDRESS-SPACE*"ulimit -$option"* ]] || fail "status $status: $stderr"
+        named "$stderr"
+    done
+    run --separate-stderr as_user bash -c "ulimit -Sv 60000; ulimit -Sd 60000; exec $STASIS restart $IMAGE"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    says_ok hog
+}
+
 @test "a kernel that seals its system mappings: refused by name" {
     VARIABLES=("GUEST_END=$T/end")
     start_guest stdio "$GUESTS/wide" clock 1

@@ -251,6 +251,44 @@ static void check_locked(struct restoring *restoring, const struct parsed *parse
                            "ulimit -l", (uintmax_t)bytes);
 }
 
+/* RLIMIT_DATA is for what is private and may be written, but for stacks: setrlimit(2). */
+static int is_data(const struct mapping_record *record)
+{
+    return record->type != MAPPING_SHARED_FILE && record->type != MAPPING_WRITTEN_FILE && record->type != MAPPING_OBJECT &&
+           record->protection & PROT_WRITE && !(record->flags & MAPPING_GROWS_DOWN);
+}
+
+static void check_limit(struct restoring *restoring, enum __rlimit_resource resource, uint64_t bytes, char option)
+{
+    struct rlimit limit;
+
+    if (getrlimit(resource, &limit))
+        return;
+    limit.rlim_cur = limit.rlim_max = bytes > limit.rlim_max ? bytes : limit.rlim_max;
+    if (setrlimit(resource, &limit))
+        missing(restoring, "R-ADDRESS-SPACE: the program and its restart need %ju kB of address space, and the limit here is less; raise "
+                           "ulimit -%c", (uintmax_t)bytes / 1024, option);
+}
+
+/* What the program and the last stage, the smallest of all, have together. More is needed before, while nothing is changed yet. */
+static void check_address_space(struct restoring *restoring, const struct parsed *parsed)
+{
+    enum { LAST_STAGE_BYTES = 4 << 20 };
+    struct reader threads;
+    uint64_t all = LAST_STAGE_BYTES, data;
+
+    if (!image_find_record(restoring->image, TAG_THREADS, restoring->index, &threads))
+        all += (uint64_t)threads_count(&threads) * LAST_STACK_BYTES;
+    data = all;
+    for (uint32_t i = 0; i < parsed->record.mapping_count; i++) {
+        const struct mapping_record *record = &parsed->mappings[i].record;
+        all += record->end - record->start;
+        data += is_data(record) ? record->end - record->start : 0;
+    }
+    check_limit(restoring, RLIMIT_AS, all, 'v');
+    check_limit(restoring, RLIMIT_DATA, data, 'd');
+}
+
 /* Calls of newer kernels that the image needs. */
 static int has_keys(void)
 {
@@ -333,6 +371,7 @@ int memory_check(struct restoring *restoring, struct reader *reader)
     if (!error) {
         check_shared(restoring, &parsed);
         check_locked(restoring, &parsed);
+        check_address_space(restoring, &parsed);
         check_calls(restoring, &parsed);
         error = check_vdso(restoring, &parsed);
     }
