@@ -166,6 +166,20 @@ is_stopped() {
     [ "$STATE" = T ]
 }
 
+# Few machines have them: what the program answers is made up here.
+@test "core scheduling and tagged addresses: refused by name, and the program runs on" {
+    local word
+    for word in core-cookie:R-CORE-SCHEDULING tagged-addresses:R-TAGGED-ADDRESSES; do
+        start_guest odd "$GUESTS/stdio" 1
+        VARIABLES=("STASIS_TEST_FAIL=${word%:*}")
+        refused "$PID" 69
+        VARIABLES=()
+        [[ $stderr == *"${word#*:}:"* ]] || fail "another name: $stderr"
+        take "$PID"
+        ends_well odd
+    done
+}
+
 @test "a keyring of its own, a filter of one thread, a memory policy of relative nodes: refused by name, and the program runs on" {
     can keyring
     start_guest keyring "$GUESTS/traits" keyring 1

@@ -109,7 +109,7 @@ struct agent_traits {
     uint32_t machine_check;    /* PR_MCE_KILL_GET */
     uint32_t keyrings;         /* 1: a keyring of the thread or the process, keyrings(7) */
     uint32_t memory_policy;    /* get_mempolicy(2), mode and flags */
-    uint32_t reserved;
+    uint32_t has_core_cookie;  /* 1: PR_SCHED_CORE, who may run beside it on a core */
     uint64_t nodes[AGENT_MASK_WORDS];
     uint64_t capabilities[AGENT_CAPABILITY_SETS]; /* effective, permitted, inheritable, ambient */
 };
@@ -305,6 +305,7 @@ struct agent_page {
     uint32_t no_exec_gain;      /* PR_GET_MDWE */
     uint32_t merges;            /* PR_GET_MEMORY_MERGE */
     uint32_t barriers;          /* commands of membarrier(2) by which the process has registered */
+    uint32_t tagged_addresses;  /* 1: the CPU takes no notice of some bits of an address (LAM) */
     uint64_t given_cpus[AGENT_MASK_WORDS]; /* what the program could use when it was started, or restarted */
     uint64_t widest_cpus[AGENT_MASK_WORDS]; /* the twin's answer: all that its cpuset has; 0: no twin */
     uint32_t ipc_count;         /* of `ipc`; AGENT_MAX_IPC + 1: more than fit */

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../floor/text.h"
 #include "kind.h"
 
 struct attributes_record {
@@ -52,6 +53,8 @@ static int check_threads(struct saving *saving)
                           saving->page->threads[i].tid);
         if (traits[i].keyrings)
             return refuse(saving, "R-KEYRING", "thread %u has a keyring of its own, or one of the process", saving->page->threads[i].tid);
+        if (traits[i].has_core_cookie || text_list_holds(saving->test_fail, "core-cookie"))
+            return refuse(saving, "R-CORE-SCHEDULING", "thread %u has said who may run beside it on a core", saving->page->threads[i].tid);
     }
     return 0;
 }

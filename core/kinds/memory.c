@@ -293,9 +293,11 @@ static int find_wiped(struct saving *saving)
     return -EAGAIN;
 }
 
-/* What only smaps tells of. */
+/* What only smaps or the program itself tells of. */
 static int refuse_flags(struct saving *saving)
 {
+    if (saving->page->tagged_addresses || text_list_holds(saving->test_fail, "tagged-addresses"))
+        return refuse(saving, "R-TAGGED-ADDRESSES", "the program keeps marks in the upper bits of addresses (LAM)");
     for (size_t i = 0; i < saving->mappings.count; i++) {
         struct mapping *mapping = &saving->mappings.items[i];
         if (mapping->flags & MAPPING_POOL)

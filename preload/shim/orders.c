@@ -136,6 +136,7 @@ static void describe_keys(struct agent_page *page)
 
 static void describe_memory(struct agent_page *page)
 {
+    uint64_t mask = ~UINT64_C(0);
     long value;
 
     describe_keys(page);
@@ -146,6 +147,8 @@ static void describe_memory(struct agent_page *page)
     page->no_exec_gain = value > 0 ? (uint32_t)value : 0;
     page->merges = sys_prctl(68 /* PR_GET_MEMORY_MERGE, 6.4 */, 0, 0, 0, 0) == 1;
     page->barriers = barriers();
+    SYS_CALL(arch_prctl, 0x4001 /* ARCH_GET_UNTAG_MASK, 6.4 */, &mask, 0, 0, 0, 0);
+    page->tagged_addresses = mask != ~UINT64_C(0);
 }
 
 static int describe(struct agent_page *page)

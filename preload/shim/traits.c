@@ -44,6 +44,13 @@ static uint32_t has_keyring(void)
            SYS_CALL(keyctl, KEYCTL_GET_KEYRING_ID, KEY_SPEC_PROCESS_KEYRING, 0, 0, 0, 0) > 0;
 }
 
+static uint32_t has_core_cookie(void)
+{
+    uint64_t cookie = 0;
+
+    return !sys_prctl(PR_SCHED_CORE, PR_SCHED_CORE_GET, 0, PR_SCHED_CORE_SCOPE_THREAD, (uint64_t)&cookie) && cookie;
+}
+
 void traits_note(struct agent_traits *traits)
 {
     long value;
@@ -63,6 +70,7 @@ void traits_note(struct agent_traits *traits)
     traits->io_flusher = prctl_number(PR_GET_IO_FLUSHER, 0);
     traits->machine_check = prctl_number(PR_MCE_KILL_GET, 0);
     traits->keyrings = has_keyring();
+    traits->has_core_cookie = has_core_cookie();
     traits->memory_policy = 0;
     SYS_CALL(get_mempolicy, &traits->memory_policy, traits->nodes, sizeof traits->nodes * 8 + 1, 0, 0, 0);
 }
