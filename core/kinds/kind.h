@@ -279,6 +279,7 @@ int sharing_is_later(const struct restoring *restoring, int number);
 
 /* pipes.c: is it a pipe whose both ends are in the step? */
 int pipe_is_inside(const struct saving *saving, const struct descriptor *descriptor);
+uint64_t pipe_of_record(const struct reader *record); /* which pipe: its inode then */
 
 /* proc_files.c: is a path in /proc or /sys, and of another process or thread than the program and its main one? */
 int path_is_virtual(const char *path);

@@ -2,6 +2,7 @@
 /* Resource limits, set at the very end, by the shim: a small one may not stand in the way of the restart itself. */
 #include <errno.h>
 #include <inttypes.h>
+#include <search.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -28,19 +29,63 @@ static int limits_save(struct saving *saving, const struct descriptor *none)
     return error ? error : save_record(saving, TAG_LIMITS, &record, sizeof record);
 }
 
+/* Different numbers. */
+struct tally {
+    void *seen; /* tsearch(3) */
+    rlim_t count;
+};
+
+static int by_value(const void *a, const void *b)
+{
+    return (uintptr_t)a < (uintptr_t)b ? -1 : a != b;
+}
+
+static void add(struct tally *tally, uint64_t number)
+{
+    if (!tfind((void *)number, &tally->seen, by_value) && tsearch((void *)number, &tally->seen, by_value))
+        tally->count++;
+}
+
+static void keep(void *number)
+{
+    (void)number;
+}
+
+/* What is held until all of it is open: objects of memory; and, for several processes, what they share and both ends of pipes. */
+static rlim_t held_descriptors(const struct restoring *restoring)
+{
+    enum { FEW = 32 };
+    int is_tree = restoring->image->header.process_count > 1;
+    struct tally pipes = { 0 }, shared = { 0 };
+    struct record_header header;
+    struct reader record;
+    rlim_t held = FEW;
+
+    for (size_t at = 0; image_next_record(restoring->image, &at, &header, &record);) {
+        held += header.tag == TAG_SHARED_MEMORY;
+        if (is_tree && header.tag == TAG_PIPE)
+            add(&pipes, pipe_of_record(&record));
+    }
+    for (size_t i = 0; i < restoring->sharing_count; i++)
+        add(&shared, (uint64_t)restoring->sharing[i].first << 32 | (uint32_t)restoring->sharing[i].first_number);
+    tdestroy(pipes.seen, keep);
+    tdestroy(shared.seen, keep);
+    return held + 2 * pipes.count + shared.count;
+}
+
 /* While the program's descriptors are made, those of the restart are above them, or in a gap between them. Whoever may raise the
  * limit, does. */
 static void check_descriptors(struct restoring *restoring)
 {
-    enum { OWN_DESCRIPTORS = 32 };
-    int has_gap = restoring->highest < restoring->last_number;
-    rlim_t needed = (rlim_t)restoring->last_number + 1 + (has_gap ? 0 : OWN_DESCRIPTORS);
+    rlim_t held = held_descriptors(restoring);
+    int has_gap = restoring->highest < restoring->last_number && (rlim_t)(restoring->own_end - restoring->highest) > held;
+    rlim_t needed = (rlim_t)restoring->last_number + 1 + (has_gap ? 0 : held);
     struct rlimit limit, more;
 
     if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_max >= needed)
         return;
     more = (struct rlimit){ needed, needed };
-    if (setrlimit(RLIMIT_NOFILE, &more))
+    if (restoring->highest < restoring->last_number || setrlimit(RLIMIT_NOFILE, &more))
         missing(restoring, "R-DESCRIPTOR-LIMIT: the program has a descriptor %d, and only %ju are allowed here; raise ulimit -Hn to %ju",
                 restoring->last_number, (uintmax_t)limit.rlim_max, (uintmax_t)needed);
 }
@@ -52,7 +97,8 @@ static int limits_check(struct restoring *restoring, struct reader *reader)
     struct rlimit limit;
 
     (void)reader;
-    check_descriptors(restoring);
+    if (restoring->index == restoring->image->header.process_count - 1) /* what all share is known then */
+        check_descriptors(restoring);
     if (geteuid() && !getrlimit(RLIMIT_NPROC, &limit) && !image_find_record(restoring->image, TAG_THREADS, restoring->index, &threads) &&
         threads_count(&threads) + 2 > limit.rlim_max)
         missing(restoring, "R-THREAD-LIMIT: the program has %u threads, and only %ju are allowed here; raise ulimit -Hu", threads_count(&threads),

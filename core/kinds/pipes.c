@@ -26,7 +26,8 @@ struct pipe_record {
 struct pipe_pair {
     struct pipe_pair *next;
     uint64_t pipe;
-    int ends[2];
+    int ends[2];          /* the second is -1 when the first is the program's own, */
+    int number;           /* under this number; else -1 */
 };
 
 static int is_pipe(const struct descriptor *descriptor)
@@ -197,32 +198,18 @@ static int put_packets(int fd, const struct pipe_record *record, const char *byt
     return !error && fcntl(fd, F_SETFL, 0) ? -errno : error;
 }
 
-/* Both ends of a new pipe, held above the image's numbers until the last stage closes all that is ours. */
-static int make_pair(struct restoring *restoring, const struct pipe_record *record, const void *bytes, const uint32_t *packets)
+static int lift_ends(struct restoring *restoring, struct pipe_pair *pair)
 {
-    struct pipe_pair *pair = calloc(1, sizeof *pair);
     int ends[2], error = 0;
 
-    if (!pair)
-        return -ENOMEM;
-    if (pipe2(ends, O_CLOEXEC)) {
-        error = -errno;
-        free(pair);
-        return error;
-    }
+    if (pipe2(ends, O_CLOEXEC))
+        return -errno;
     for (int i = 0; i < 2; i++) {
         pair->ends[i] = fcntl(ends[i], F_DUPFD_CLOEXEC, restoring->highest + 1);
         if (pair->ends[i] < 0)
             error = -errno;
         close(ends[i]);
     }
-    if (!error && fcntl(pair->ends[1], F_SETPIPE_SZ, record->capacity) < 0)
-        error = -errno;
-    if (!error)
-        error = record->packets ? put_packets(pair->ends[1], record, bytes, packets) : put(pair->ends[1], bytes, record->length);
-    pair->pipe = record->pipe;
-    pair->next = restoring->pipes;
-    restoring->pipes = pair;
     return error;
 }
 
@@ -246,6 +233,42 @@ static const struct pipe_pair *find_pair(const struct restoring *restoring, cons
     while (pair && pair->pipe != record->pipe)
         pair = pair->next;
     return pair;
+}
+
+/* Where there is one process, the first of the program's ends keeps the pipe: above all numbers there may be no room for as many
+ * again. Others would need it once it is theirs. */
+static int settle(struct restoring *restoring, const struct pipe_record *record, struct pipe_pair *pair)
+{
+    int error;
+
+    pair->number = -1;
+    if (restoring->image->header.process_count != 1)
+        return 0;
+    error = open_end(pair, &record->descriptor);
+    close(pair->ends[0]);
+    close(pair->ends[1]);
+    pair->ends[0] = pair->number = record->descriptor.number;
+    pair->ends[1] = -1;
+    return error;
+}
+
+/* Both ends of a new pipe, held above the image's numbers until the last stage closes all that is ours. */
+static int make_pair(struct restoring *restoring, const struct pipe_record *record, const void *bytes, const uint32_t *packets)
+{
+    struct pipe_pair *pair = calloc(1, sizeof *pair);
+    int error;
+
+    if (!pair)
+        return -ENOMEM;
+    pair->pipe = record->pipe;
+    pair->next = restoring->pipes;
+    restoring->pipes = pair;
+    error = lift_ends(restoring, pair);
+    if (!error && fcntl(pair->ends[1], F_SETPIPE_SZ, record->capacity) < 0)
+        error = -errno;
+    if (!error)
+        error = record->packets ? put_packets(pair->ends[1], record, bytes, packets) : put(pair->ends[1], bytes, record->length);
+    return error ? error : settle(restoring, record, pair);
 }
 
 /* The first record of a pipe has its bytes. */
@@ -275,14 +298,25 @@ static int pipes_make(struct restoring *restoring, struct reader *reader)
     return error;
 }
 
+uint64_t pipe_of_record(const struct reader *record)
+{
+    struct reader reader = *record;
+    struct pipe_record pipe;
+
+    return reader_take(&reader, &pipe, sizeof pipe) ? 0 : pipe.pipe;
+}
+
 static int pipes_open(struct restoring *restoring, struct reader *reader)
 {
     struct pipe_record record;
+    const struct pipe_pair *pair;
 
     if (reader_take(reader, &record, sizeof record))
         return reader->error;
-    return record.descriptor.same_as != record.descriptor.number ? descriptor_share(&record.descriptor)
-                                                                 : open_end(find_pair(restoring, &record), &record.descriptor);
+    if (record.descriptor.same_as != record.descriptor.number)
+        return descriptor_share(&record.descriptor);
+    pair = find_pair(restoring, &record);
+    return pair->number == record.descriptor.number ? 0 : open_end(pair, &record.descriptor);
 }
 
 static void pipes_show(struct reader *reader, FILE *out)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* many WHAT COUNT SECONDS: so many descriptors, of one sort: `same` (one file, opened again and again), `files`, `pipes`, `copies`
- * (of few), or `sparse`: some at the highest numbers there may be, and nothing between. Some are looked at at each tick, all
+/* many WHAT COUNT SECONDS: so many descriptors, of one sort: `same` (one file, opened again and again), `files`, `pipes`, `tree` (pipes
+ * that a child has, too), `copies` (of few), or `sparse`: some at the highest numbers there may be, and nothing between. Some are looked at at each tick, all
  * at the end. */
 #include "guest.h"
 
@@ -16,12 +16,17 @@ static int is(const char *name)
     return !strcmp(what, name);
 }
 
+static int are_pipes(void)
+{
+    return is("pipes") || is("tree");
+}
+
 static void make(int i)
 {
     char name[32];
     int ends[2];
 
-    if (is("pipes")) {
+    if (are_pipes()) {
         if (i % 2 == 0 && pipe(ends))
             bad("pipe %d: %s", i, strerror(errno));
         if (i % 2 == 0)
@@ -46,7 +51,7 @@ static void look(int i)
 {
     char byte = (char)i, got = 0;
 
-    if (is("pipes")) {
+    if (are_pipes()) {
         if (write(fds[i | 1], &byte, 1) != 1 || read(fds[i & ~1], &got, 1) != 1 || got != byte)
             bad("pipe %d", i);
     } else {
@@ -62,6 +67,7 @@ int main(int argc, char **argv)
 {
     long ticks = ticks_wanted(argc, argv, 3, 1);
     struct rlimit files;
+    pid_t child;
 
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;
@@ -77,6 +83,9 @@ int main(int argc, char **argv)
     fds = calloc((size_t)count + 10, sizeof *fds);
     for (int i = 0; i < count; i++)
         make(i);
+    child = is("tree") ? fork() : 1;
+    while (!child)
+        pause();
     ready();
     for (long tick = 0; tick < ticks; tick++) {
         look((int)(mix((uint64_t)tick) % (unsigned)count));
@@ -84,6 +93,8 @@ int main(int argc, char **argv)
     }
     for (int i = 0; i < count; i++)
         look(i);
+    if (is("tree"))
+        kill(child, SIGKILL);
     printf("OK many %s\n", what);
     return 0;
 }
