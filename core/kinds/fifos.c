@@ -240,12 +240,11 @@ static int open_end(const struct fifo *fifo, const struct descriptor_record *des
 static int fifos_open(struct restoring *restoring, struct reader *reader)
 {
     struct fifo_record record;
+    int placed = descriptor_take(reader, &record, sizeof record);
     const struct fifo *fifo;
 
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.descriptor.same_as != record.descriptor.number)
-        return descriptor_share(&record.descriptor);
+    if (placed)
+        return placed < 0 ? placed : 0;
     fifo = find(restoring, &record);
     return fifo ? open_end(fifo, &record.descriptor) : -EBADMSG;
 }

@@ -310,11 +310,10 @@ static int pipes_open(struct restoring *restoring, struct reader *reader)
 {
     struct pipe_record record;
     const struct pipe_pair *pair;
+    int placed = descriptor_take(reader, &record, sizeof record);
 
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.descriptor.same_as != record.descriptor.number)
-        return descriptor_share(&record.descriptor);
+    if (placed)
+        return placed < 0 ? placed : 0;
     pair = find_pair(restoring, &record);
     return pair->number == record.descriptor.number ? 0 : open_end(pair, &record.descriptor);
 }

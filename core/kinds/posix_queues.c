@@ -159,16 +159,11 @@ static int queues_make(struct restoring *restoring, struct reader *reader)
 static int queues_open(struct restoring *restoring, struct reader *reader)
 {
     struct queue_record record;
-    const struct made_object *object;
-    int fd;
+    int placed = descriptor_take(reader, &record, sizeof record);
 
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.descriptor.same_as != record.descriptor.number)
-        return descriptor_share(&record.descriptor);
-    object = object_find(restoring, OBJECT_QUEUE, record.number);
-    fd = object ? object_open(object, record.descriptor.flags) : -EBADMSG;
-    return fd < 0 ? fd : descriptor_place(&record.descriptor, fd);
+    if (placed)
+        return placed < 0 ? placed : 0;
+    return object_place(restoring, OBJECT_QUEUE, record.number, &record.descriptor);
 }
 
 static void queues_show(struct reader *reader, FILE *out)

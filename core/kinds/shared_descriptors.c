@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* Descriptors of shared memory: memfds and what shm_open(3) gives. The memory itself is made by shared_memory.c; each
  * open file description is then opened anew, by way of the one that we hold. */
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <unistd.h>
 
 #include "shared_memory.h"
 
@@ -34,20 +31,11 @@ static int shared_descriptors_save(struct saving *saving, const struct descripto
 static int shared_descriptors_open(struct restoring *restoring, struct reader *reader)
 {
     struct shared_descriptor_record record;
-    const struct made_object *object;
-    int fd;
+    int placed = descriptor_take(reader, &record, sizeof record);
 
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.descriptor.same_as != record.descriptor.number)
-        return descriptor_share(&record.descriptor);
-    object = object_find(restoring, record.sort, record.number);
-    if (!object || object->fd < 0)
-        return -EBADMSG;
-    fd = object_open(object, record.descriptor.flags);
-    if (fd >= 0 && lseek(fd, record.descriptor.position, SEEK_SET) < 0)
-        return -errno;
-    return fd < 0 ? fd : descriptor_place(&record.descriptor, fd);
+    if (placed)
+        return placed < 0 ? placed : 0;
+    return object_place(restoring, record.sort, record.number, &record.descriptor);
 }
 
 static void shared_descriptors_show(struct reader *reader, FILE *out)

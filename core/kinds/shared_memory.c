@@ -642,7 +642,8 @@ const struct made_object *object_find(const struct restoring *restoring, enum ob
     return object;
 }
 
-int object_open(const struct made_object *object, int flags)
+/* Another open file description. -errno */
+static int object_open(const struct made_object *object, int flags)
 {
     char path[64];
     int fd;
@@ -650,6 +651,19 @@ int object_open(const struct made_object *object, int flags)
     snprintf(path, sizeof path, "/proc/self/fd/%d", object->fd);
     fd = open(path, (flags & ~(O_CREAT | O_EXCL | O_TRUNC | O_NOFOLLOW)) | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
+}
+
+int object_place(const struct restoring *restoring, enum object_sort sort, uint64_t number, const struct descriptor_record *record)
+{
+    const struct made_object *object = object_find(restoring, sort, number);
+    int fd;
+
+    if (!object || object->fd < 0)
+        return -EBADMSG;
+    fd = object_open(object, record->flags);
+    if (fd >= 0 && lseek(fd, record->position, SEEK_SET) < 0)
+        return -errno;
+    return fd < 0 ? fd : descriptor_place(record, fd);
 }
 
 /* A second mapping of shared memory: mremap(2) with an old size of 0. */

@@ -42,8 +42,8 @@ struct made_object {
 };
 int object_add(struct restoring *restoring, const struct made_object *object);
 const struct made_object *object_find(const struct restoring *restoring, enum object_sort sort, uint64_t number);
-/* Another open file description of it. -errno */
-int object_open(const struct made_object *object, int flags);
+/* Another open file description of the object, at its number and position. 0 or -errno. */
+int object_place(const struct restoring *restoring, enum object_sort sort, uint64_t number, const struct descriptor_record *record);
 /* Maps a part at an address that is free. `may_write`: mprotect(2) may make it writable. 0 or -errno. */
 int object_map(const struct made_object *object, uint64_t at, uint64_t length, uint64_t offset, int protection, int may_write);
 

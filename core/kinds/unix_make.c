@@ -547,12 +547,10 @@ int unix_open(struct restoring *restoring, struct reader *reader)
     struct making making = { .restoring = restoring };
     struct unix_record record;
     struct unix_socket *is = NULL;
-    int error;
+    int error = descriptor_take(reader, &record, sizeof record);
 
-    if (reader_take(reader, &record, sizeof record))
-        return reader->error;
-    if (record.descriptor.same_as != record.descriptor.number)
-        return descriptor_share(&record.descriptor);
+    if (error)
+        return error < 0 ? error : 0;
     error = find(&making, record.socket, &is);
     return error ? error : socket_place(&record.descriptor, is->fd);
 }
