@@ -101,6 +101,12 @@ char *reader_text(struct reader *reader)
     return text;
 }
 
+char *reader_take_text(struct reader *reader, void *to, size_t length)
+{
+    reader_take(reader, to, length);
+    return reader_text(reader);
+}
+
 int reader_end(const struct reader *reader)
 {
     if (reader->error)

@@ -32,6 +32,8 @@ int reader_take(struct reader *reader, void *to, size_t length);
 const void *reader_view(struct reader *reader, size_t length);
 /* A text as buffer_add_text wrote it, malloc'ed, or NULL (`error` is -ENOMEM or -EBADMSG). Refuses embedded NULs. */
 char *reader_text(struct reader *reader);
+/* Bytes as reader_take, and the text that follows them. */
+char *reader_take_text(struct reader *reader, void *to, size_t length);
 /* 0 when all was read without error, else the reader's error, or -EBADMSG for bytes left over. */
 int reader_end(const struct reader *reader);
 

@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 /* Character devices without a state: null, zero, full, random, urandom. */
-#include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/sysmacros.h>
 
@@ -37,44 +35,27 @@ static int devices_claim(const struct saving *saving, const struct descriptor *d
 static int devices_save(struct saving *saving, const struct descriptor *descriptor)
 {
     struct descriptor_record record;
-    struct buffer payload = { 0 };
-    int error;
 
     descriptor_describe(descriptor, &record);
-    buffer_add(&payload, &record, sizeof record);
-    buffer_add_text(&payload, device_path(&descriptor->status));
-    error = image_write_record(saving->writer, TAG_DEVICE, RECORD_REQUIRED, saving->index, &payload);
-    buffer_free(&payload);
-    return error;
+    return save_record_with_text(saving, TAG_DEVICE, &record, sizeof record, device_path(&descriptor->status));
 }
 
 static int devices_open(struct restoring *restoring, struct reader *reader)
 {
     struct descriptor_record record;
-    char *path;
-    int fd;
+    char *path = reader_take_text(reader, &record, sizeof record);
+    int error = path ? descriptor_open(&record, path) : reader->error;
 
     (void)restoring;
-    reader_take(reader, &record, sizeof record);
-    path = reader_text(reader);
-    if (!path)
-        return reader->error;
-    if (record.same_as != record.number) {
-        free(path);
-        return descriptor_share(&record);
-    }
-    fd = open(path, (record.flags & ~O_CLOEXEC) | O_NOCTTY);
     free(path);
-    return fd < 0 ? -errno : descriptor_place(&record, fd);
+    return error;
 }
 
 static void devices_show(struct reader *reader, FILE *out)
 {
     struct descriptor_record record;
-    char *path;
+    char *path = reader_take_text(reader, &record, sizeof record);
 
-    reader_take(reader, &record, sizeof record);
-    path = reader_text(reader);
     if (path)
         descriptor_show(&record, path, out);
     free(path);

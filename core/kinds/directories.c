@@ -25,30 +25,18 @@ static int directories_claim(const struct saving *saving, const struct descripto
 static int directories_save(struct saving *saving, const struct descriptor *descriptor)
 {
     struct directory_record record = { .inode = descriptor->status.st_ino };
-    struct buffer payload = { 0 };
-    int error;
 
     if (!descriptor_is_at_target(descriptor))
         return refuse(saving, "R-DELETED-DIRECTORY", "descriptor %d: the directory %s is deleted", descriptor->number,
                       descriptor->target);
     descriptor_describe(descriptor, &record.descriptor);
-    buffer_add(&payload, &record, sizeof record);
-    buffer_add_text(&payload, descriptor->target);
-    error = image_write_record(saving->writer, TAG_DIRECTORY, RECORD_REQUIRED, saving->index, &payload);
-    buffer_free(&payload);
-    return error;
-}
-
-static char *take_record(struct reader *reader, struct directory_record *record)
-{
-    reader_take(reader, record, sizeof *record);
-    return reader_text(reader);
+    return save_record_with_text(saving, TAG_DIRECTORY, &record, sizeof record, descriptor->target);
 }
 
 static int directories_check(struct restoring *restoring, struct reader *reader)
 {
     struct directory_record record;
-    char *path = path_now(restoring, take_record(reader, &record));
+    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
     struct stat status;
 
     if (!path)
@@ -78,7 +66,7 @@ static int set_position(const struct descriptor_record *record)
 static int directories_open(struct restoring *restoring, struct reader *reader)
 {
     struct directory_record record;
-    char *path = path_now(restoring, take_record(reader, &record));
+    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
     int error = path ? descriptor_open(&record.descriptor, path) : reader->error ? reader->error : -ENOMEM;
 
     free(path);
@@ -88,7 +76,7 @@ static int directories_open(struct restoring *restoring, struct reader *reader)
 static void directories_show(struct reader *reader, FILE *out)
 {
     struct directory_record record;
-    char *path = take_record(reader, &record), *what;
+    char *path = reader_take_text(reader, &record, sizeof record), *what;
 
     if (path && asprintf(&what, "%s, directory", path) >= 0) {
         descriptor_show(&record.descriptor, what, out);

@@ -117,10 +117,8 @@ static int fifos_save(struct saving *saving, const struct descriptor *descriptor
 /* The path as it is now; to be freed. NULL: the record is bad, or memory is short. */
 static char *read_record(struct restoring *restoring, struct reader *reader, struct fifo_record *record, const void **ret_bytes)
 {
-    char *path;
+    char *path = path_now(restoring, reader_take_text(reader, record, sizeof *record));
 
-    reader_take(reader, record, sizeof *record);
-    path = path_now(restoring, reader_text(reader));
     *ret_bytes = reader_view(reader, record->length);
     if (!reader->error && path)
         return path;
@@ -266,10 +264,8 @@ static int fifos_wire(struct restoring *restoring, struct reader *reader)
 static void fifos_show(struct reader *reader, FILE *out)
 {
     struct fifo_record record;
-    char *path;
+    char *path = reader_take_text(reader, &record, sizeof record);
 
-    reader_take(reader, &record, sizeof record);
-    path = reader_text(reader);
     if (path) {
         descriptor_show(&record.descriptor, path, out);
         fprintf(out, "     named pipe, %u bytes in it%s\n", record.length, record.leads_out ? ", to another program" : "");

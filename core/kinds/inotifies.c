@@ -164,10 +164,8 @@ static int inotifies_save(struct saving *saving, const struct descriptor *descri
 /* The next watch, and its path as it is now: malloc'ed, or NULL and reader->error. */
 static char *take_watch(const struct restoring *restoring, struct reader *reader, struct watch_record *watch)
 {
-    char *path;
+    char *path = path_now(restoring, reader_take_text(reader, watch, sizeof *watch));
 
-    reader_take(reader, watch, sizeof *watch);
-    path = path_now(restoring, reader_text(reader));
     if (!path && !reader->error)
         reader->error = -ENOMEM;
     return path;
@@ -331,8 +329,7 @@ static void inotifies_show(struct reader *reader, FILE *out)
     descriptor_show(&record.descriptor, record.unread ? "inotify, with events" : "inotify", out);
     for (uint32_t i = 0; i < record.count; i++) {
         struct watch_record watch;
-        reader_take(reader, &watch, sizeof watch);
-        char *path = reader_text(reader);
+        char *path = reader_take_text(reader, &watch, sizeof watch);
         if (!path)
             return;
         fprintf(out, "    watch %d, mask %#x: ", watch.watch, watch.mask);

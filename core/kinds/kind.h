@@ -175,6 +175,8 @@ int descriptors_sort(struct saving *saving);
 int refuse(struct saving *saving, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Writes a record of fixed size, which every reader must know. 0 or -errno. */
 int save_record(struct saving *saving, uint16_t tag, const void *record, size_t length);
+/* The same with a text behind it (buffer_add_text); reader_take_text() takes both. */
+int save_record_with_text(struct saving *saving, uint16_t tag, const void *record, size_t length, const char *text);
 /* Adds a sentence to restoring->missing. Returns 0. */
 int missing(struct restoring *restoring, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same for what will be otherwise than it was, which the person is told at the start; --strict refuses it, by `name`. Returns 0. */

@@ -49,15 +49,11 @@ static int save_locks_of(struct saving *saving, const struct descriptor *descrip
 
     for (const char *line = descriptor->locks; line && !error; line = strstr(line, "\nlock:\t")) {
         struct lock_record record = { .number = descriptor->number };
-        struct buffer payload = { 0 };
         line += strspn(line, "\nlock:\t");
         if (!parse(line, &record) || (!S_ISREG(descriptor->status.st_mode) && !S_ISDIR(descriptor->status.st_mode)))
             return refuse(saving, "R-LOCK", "a lock (%.*s) is held on descriptor %d, %s", (int)strcspn(line, "\n"), line,
                           descriptor->number, descriptor->target);
-        buffer_add(&payload, &record, sizeof record);
-        buffer_add_text(&payload, descriptor->target);
-        error = image_write_record(saving->writer, TAG_LOCK, RECORD_REQUIRED, saving->index, &payload);
-        buffer_free(&payload);
+        error = save_record_with_text(saving, TAG_LOCK, &record, sizeof record, descriptor->target);
     }
     return error;
 }
@@ -71,12 +67,6 @@ static int locks_save(struct saving *saving, const struct descriptor *none)
         if (saving->descriptors[i].same_as == saving->descriptors[i].number)
             error = save_locks_of(saving, &saving->descriptors[i]);
     return error;
-}
-
-static char *take_record(struct reader *reader, struct lock_record *record)
-{
-    reader_take(reader, record, sizeof *record);
-    return reader_text(reader);
 }
 
 static struct flock as_flock(const struct lock_record *record)
@@ -113,7 +103,7 @@ static void check_held(struct restoring *restoring, const struct lock_record *re
 static int locks_check(struct restoring *restoring, struct reader *reader)
 {
     struct lock_record record;
-    char *path = path_now(restoring, take_record(reader, &record));
+    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
     int fd = path ? open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
 
     if (fd >= 0) {
@@ -130,7 +120,7 @@ static int locks_check(struct restoring *restoring, struct reader *reader)
 static int locks_take(struct restoring *restoring, struct reader *reader)
 {
     struct lock_record record;
-    char *path = path_now(restoring, take_record(reader, &record));
+    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
     struct flock lock = as_flock(&record);
     int failed;
 
@@ -160,7 +150,7 @@ static void locks_show(struct reader *reader, FILE *out)
 {
     static const char *const types[] = { "?", "flock", "record lock", "open file description lock" };
     struct lock_record record;
-    char *path = take_record(reader, &record);
+    char *path = reader_take_text(reader, &record, sizeof record);
 
     if (!path)
         return;

@@ -24,8 +24,6 @@ static int paths_claim(const struct saving *saving, const struct descriptor *des
 static int paths_save(struct saving *saving, const struct descriptor *descriptor)
 {
     struct path_record record = { .type = descriptor->status.st_mode & S_IFMT };
-    struct buffer payload = { 0 };
-    int error;
 
     if (!descriptor_is_at_target(descriptor))
         return refuse(saving, "R-PATH-DESCRIPTOR", "descriptor %d names %s, which is deleted, or has no path", descriptor->number,
@@ -34,23 +32,13 @@ static int paths_save(struct saving *saving, const struct descriptor *descriptor
         return refuse(saving, "R-PROC-FILE", "descriptor %d is %s, of another process or thread", descriptor->number,
                       descriptor->target);
     descriptor_describe(descriptor, &record.descriptor);
-    buffer_add(&payload, &record, sizeof record);
-    buffer_add_text(&payload, descriptor->target);
-    error = image_write_record(saving->writer, TAG_PATH_DESCRIPTOR, RECORD_REQUIRED, saving->index, &payload);
-    buffer_free(&payload);
-    return error;
-}
-
-static char *take_record(struct reader *reader, struct path_record *record)
-{
-    reader_take(reader, record, sizeof *record);
-    return reader_text(reader);
+    return save_record_with_text(saving, TAG_PATH_DESCRIPTOR, &record, sizeof record, descriptor->target);
 }
 
 static int paths_check(struct restoring *restoring, struct reader *reader)
 {
     struct path_record record;
-    char *path = path_now(restoring, take_record(reader, &record));
+    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
     struct stat status;
 
     if (!path)
@@ -68,7 +56,7 @@ static int paths_check(struct restoring *restoring, struct reader *reader)
 static int paths_open(struct restoring *restoring, struct reader *reader)
 {
     struct path_record record;
-    char *path = path_now(restoring, take_record(reader, &record));
+    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
     int error = path ? descriptor_open(&record.descriptor, path) : reader->error ? reader->error : -ENOMEM;
 
     free(path);
@@ -78,7 +66,7 @@ static int paths_open(struct restoring *restoring, struct reader *reader)
 static void paths_show(struct reader *reader, FILE *out)
 {
     struct path_record record;
-    char *path = take_record(reader, &record);
+    char *path = reader_take_text(reader, &record, sizeof record);
 
     record.descriptor.flags |= O_ACCMODE; /* as "path" */
     if (path)

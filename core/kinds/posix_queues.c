@@ -80,16 +80,14 @@ static int take_queue(struct saving *saving, const struct descriptor *descriptor
 }
 
 /* The target is the path in the file system of queues, or where that is mounted. */
-static void add_name(const struct descriptor *descriptor, int named, struct buffer *payload)
+static void take_name(const struct descriptor *descriptor, int named, char name[MAX_PATH])
 {
     const char *slash = strrchr(descriptor->target, '/');
-    char name[MAX_PATH];
     size_t length = strlen(slash ? slash : "/");
 
     if (!named && length > strlen(" (deleted)"))
         length -= strlen(" (deleted)");
-    snprintf(name, sizeof name, "%.*s", (int)length, slash ? slash : "/");
-    buffer_add_text(payload, name);
+    snprintf(name, MAX_PATH, "%.*s", (int)length, slash ? slash : "/");
 }
 
 static int queues_save(struct saving *saving, const struct descriptor *descriptor)
@@ -97,18 +95,14 @@ static int queues_save(struct saving *saving, const struct descriptor *descripto
     struct queue_record record = { .number = descriptor->status.st_ino,
                                    .mode = descriptor->status.st_mode & 0777,
                                    .named = descriptor->status.st_nlink > 0 };
-    struct buffer payload = { 0 };
+    char name[MAX_PATH];
     int error = take_queue(saving, descriptor, &record);
 
     if (!error)
         error = object_watch(saving, descriptor);
     descriptor_describe(descriptor, &record.descriptor);
-    buffer_add(&payload, &record, sizeof record);
-    add_name(descriptor, (int)record.named, &payload);
-    if (!error)
-        error = image_write_record(saving->writer, TAG_POSIX_QUEUE, RECORD_REQUIRED, saving->index, &payload);
-    buffer_free(&payload);
-    return error;
+    take_name(descriptor, (int)record.named, name);
+    return error ? error : save_record_with_text(saving, TAG_POSIX_QUEUE, &record, sizeof record, name);
 }
 
 /* What a new namespace allows, whatever the host's own says (linux/ipc_namespace.h); only root may have more. */
@@ -145,11 +139,9 @@ static int make_queue(struct restoring *restoring, const struct queue_record *re
 static int queues_make(struct restoring *restoring, struct reader *reader)
 {
     struct queue_record record;
-    char *name;
+    char *name = reader_take_text(reader, &record, sizeof record);
     int error = 0;
 
-    reader_take(reader, &record, sizeof record);
-    name = reader_text(reader);
     if (name && !object_find(restoring, OBJECT_QUEUE, record.number))
         error = make_queue(restoring, &record, name);
     free(name);
@@ -169,10 +161,8 @@ static int queues_open(struct restoring *restoring, struct reader *reader)
 static void queues_show(struct reader *reader, FILE *out)
 {
     struct queue_record record;
-    char *name;
+    char *name = reader_take_text(reader, &record, sizeof record);
 
-    reader_take(reader, &record, sizeof record);
-    name = reader_text(reader);
     if (name)
         descriptor_show(&record.descriptor, name, out);
     free(name);

@@ -50,8 +50,6 @@ static int proc_claim(const struct saving *saving, const struct descriptor *desc
 static int proc_save(struct saving *saving, const struct descriptor *descriptor)
 {
     struct descriptor_record record;
-    struct buffer payload = { 0 };
-    int error;
 
     if (proc_path_is_foreign(saving, descriptor->target))
         return refuse(saving, "R-PROC-FILE", "descriptor %d is %s, of another process or thread", descriptor->number,
@@ -60,23 +58,13 @@ static int proc_save(struct saving *saving, const struct descriptor *descriptor)
         return refuse(saving, "R-PROC-FILE", "descriptor %d is %s, which is not there any more", descriptor->number,
                       descriptor->target);
     descriptor_describe(descriptor, &record);
-    buffer_add(&payload, &record, sizeof record);
-    buffer_add_text(&payload, descriptor->target);
-    error = image_write_record(saving->writer, TAG_PROC_FILE, RECORD_REQUIRED, saving->index, &payload);
-    buffer_free(&payload);
-    return error;
-}
-
-static char *take_record(struct reader *reader, struct descriptor_record *record)
-{
-    reader_take(reader, record, sizeof *record);
-    return reader_text(reader);
+    return save_record_with_text(saving, TAG_PROC_FILE, &record, sizeof record, descriptor->target);
 }
 
 static int proc_check(struct restoring *restoring, struct reader *reader)
 {
     struct descriptor_record record;
-    char *path = take_record(reader, &record);
+    char *path = reader_take_text(reader, &record, sizeof record);
     const char *rest;
 
     if (path && !pid_in(path, &rest) && access(path, F_OK))
@@ -89,7 +77,7 @@ static int proc_check(struct restoring *restoring, struct reader *reader)
 static int proc_wire(struct restoring *restoring, struct reader *reader)
 {
     struct descriptor_record record;
-    char *path = take_record(reader, &record);
+    char *path = reader_take_text(reader, &record, sizeof record);
     int error = path ? descriptor_open(&record, path) : reader->error;
 
     (void)restoring;
@@ -102,7 +90,7 @@ static int proc_wire(struct restoring *restoring, struct reader *reader)
 static void proc_show(struct reader *reader, FILE *out)
 {
     struct descriptor_record record;
-    char *path = take_record(reader, &record);
+    char *path = reader_take_text(reader, &record, sizeof record);
 
     if (path)
         descriptor_show(&record, path, out);

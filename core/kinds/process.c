@@ -134,10 +134,8 @@ static void check_cpu(struct restoring *restoring, const struct process_record *
 static int process_check(struct restoring *restoring, struct reader *reader)
 {
     struct process_record record;
-    char *executable;
+    char *executable = path_now(restoring, reader_take_text(reader, &record, sizeof record));
 
-    reader_take(reader, &record, sizeof record);
-    executable = path_now(restoring, reader_text(reader));
     if (!executable)
         return reader->error ? reader->error : -ENOMEM;
     restoring->pid = (int)record.pid;
@@ -175,11 +173,9 @@ static int make_executable(struct restoring *restoring, const char *path, const 
 static int process_open(struct restoring *restoring, struct reader *reader)
 {
     struct process_record record;
-    char *executable;
+    char *executable = path_now(restoring, reader_take_text(reader, &record, sizeof record));
     int fd;
 
-    reader_take(reader, &record, sizeof record);
-    executable = path_now(restoring, reader_text(reader));
     if (!executable)
         return reader->error ? reader->error : -ENOMEM;
     if (record.kept.content)
@@ -200,8 +196,7 @@ static int process_last(struct restoring *restoring, struct reader *reader)
     struct process_record record;
     const void *auxv;
 
-    reader_take(reader, &record, sizeof record);
-    free(reader_text(reader));
+    free(reader_take_text(reader, &record, sizeof record));
     auxv = reader_view(reader, record.auxv_length);
     if (reader->error || record.auxv_length > sizeof plan->auxv)
         return -EBADMSG;
@@ -222,10 +217,8 @@ static int process_last(struct restoring *restoring, struct reader *reader)
 static void process_show(struct reader *reader, FILE *out)
 {
     struct process_record record;
-    char *executable;
+    char *executable = reader_take_text(reader, &record, sizeof record);
 
-    reader_take(reader, &record, sizeof record);
-    executable = reader_text(reader);
     if (executable)
         fprintf(out, "  pid %u, parent %u, group %u, session %u\n  program %s%s\n", record.pid, record.parent, record.group,
                 record.session, executable, record.kept.content ? ", its bytes saved" : "");

@@ -146,7 +146,6 @@ static int files_save(struct saving *saving, const struct descriptor *descriptor
                                                 .mtime_seconds = descriptor->status.st_mtim.tv_sec,
                                                 .mtime_nanoseconds = descriptor->status.st_mtim.tv_nsec },
                                   .inode = descriptor->status.st_ino };
-    struct buffer payload = { 0 };
     int nameless, error = 0;
     char *path;
 
@@ -163,11 +162,8 @@ static int files_save(struct saving *saving, const struct descriptor *descriptor
     record.mapped = (uint32_t)step_writes_by_mapping(saving, &descriptor->status);
     if (nameless || record.mapped || (saving->page->save_files && record.descriptor.written))
         error = keep_content(saving, descriptor, &record.kept);
-    buffer_add(&payload, &record, sizeof record);
-    buffer_add_text(&payload, path);
     if (!error)
-        error = image_write_record(saving->writer, TAG_REGULAR_FILE, RECORD_REQUIRED, saving->index, &payload);
-    buffer_free(&payload);
+        error = save_record_with_text(saving, TAG_REGULAR_FILE, &record, sizeof record, path);
     free(path);
     return error;
 }

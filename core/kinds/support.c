@@ -83,10 +83,17 @@ int refuse(struct saving *saving, const char *name, const char *format, ...)
 
 int save_record(struct saving *saving, uint16_t tag, const void *record, size_t length)
 {
+    return save_record_with_text(saving, tag, record, length, NULL);
+}
+
+int save_record_with_text(struct saving *saving, uint16_t tag, const void *record, size_t length, const char *text)
+{
     struct buffer payload = { 0 };
     int error;
 
     buffer_add(&payload, record, length);
+    if (text)
+        buffer_add_text(&payload, text);
     error = image_write_record(saving->writer, tag, RECORD_REQUIRED, saving->index, &payload);
     buffer_free(&payload);
     return error;
