@@ -19,6 +19,7 @@ enum { COUNT = sizeof names / sizeof *names, ROOM = 2 * MAX_PATH };
 static char texts[ROOM];          /* "NAME=value", one behind the other */
 static const char *noted[COUNT];  /* of names; NULL: there was none */
 static char shim_path[MAX_PATH];
+static char *const none[] = { NULL };
 
 void environment_note(void)
 {
@@ -44,7 +45,6 @@ static int is_preloaded(char *const *environment)
 
 size_t environment_size(char *const *environment)
 {
-    static char *const none[] = { NULL };
     size_t count = 0, missing = 0;
 
     environment = environment ? environment : none;
@@ -56,12 +56,13 @@ size_t environment_size(char *const *environment)
     return missing && *shim_path ? count + missing + 1 : 0;
 }
 
-void environment_complete(char *const *environment, char **whole, char *preload)
+char *const *environment_complete(char *const *environment, size_t size, char **whole, char *preload)
 {
-    static char *const none[] = { NULL };
     const char *others = NULL;
     size_t count = 0, at;
 
+    if (!size)
+        return environment;
     environment = environment ? environment : none;
     if (!is_preloaded(environment))
         whole[count++] = preload;
@@ -78,4 +79,5 @@ void environment_complete(char *const *environment, char **whole, char *preload)
     at = text_add(preload, ENVIRONMENT_PRELOAD, at, shim_path);
     if (others && *others)
         text_add(preload, ENVIRONMENT_PRELOAD, text_add(preload, ENVIRONMENT_PRELOAD, at, ":"), others);
+    return whole;
 }

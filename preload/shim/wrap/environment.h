@@ -13,8 +13,15 @@ enum { ENVIRONMENT_PRELOAD = 8192 };
 void environment_note(void);
 /* How many pointers a whole one takes; 0: nothing is missing in this one. */
 size_t environment_size(char *const *environment);
-/* Fills `whole`, of that size; `preload` has room for ENVIRONMENT_PRELOAD bytes. Async-signal-safe. */
-void environment_complete(char *const *environment, char **whole, char *preload);
+/* Fills `whole`, of that size; `preload` has room for ENVIRONMENT_PRELOAD bytes. Returns it, or when nothing is missing what was given.
+ * Async-signal-safe. */
+char *const *environment_complete(char *const *environment, size_t size, char **whole, char *preload);
+
+/* Declares `whole`, which is `environment` with all of ours, on the caller's stack: between vfork and exec there is nothing else. */
+#define ENVIRONMENT_WHOLE(whole, environment)                                                         \
+    size_t whole##_size = environment_size(environment);                                              \
+    char *whole##_room[whole##_size + 1], whole##_preload[whole##_size ? ENVIRONMENT_PRELOAD : 1];    \
+    char *const *whole = environment_complete(environment, whole##_size, whole##_room, whole##_preload)
 
 #pragma GCC visibility pop
 

@@ -68,21 +68,15 @@ static void exec_failed(int was_registered)
     errno = error;
 }
 
-#define WRAP_EXEC(name, parameters, environment, call)                  \
-    NEXT_OF(name);                                                      \
-    EXPORTED int name parameters                                        \
-    {                                                                   \
-        size_t size = environment_size(environment);                    \
-        char *whole[size + 1], preload[size ? ENVIRONMENT_PRELOAD : 1]; \
-        char *const *given = environment;                               \
-        if (size) {                                                     \
-            environment_complete(environment, whole, preload);          \
-            given = whole;                                              \
-        }                                                               \
-        int was_registered = exec_begins();                             \
-        int result = call;                                              \
-        exec_failed(was_registered);                                    \
-        return result;                                                  \
+#define WRAP_EXEC(name, parameters, environment, call) \
+    NEXT_OF(name);                                     \
+    EXPORTED int name parameters                       \
+    {                                                  \
+        ENVIRONMENT_WHOLE(given, environment);         \
+        int was_registered = exec_begins();            \
+        int result = call;                             \
+        exec_failed(was_registered);                   \
+        return result;                                 \
     }
 
 WRAP_EXEC(execve, (const char *path, char *const arguments[], char *const environment[]), environment,

@@ -15,31 +15,26 @@ extern char **environ;
     EXPORTED int name(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,                         \
                       const posix_spawnattr_t *attributes, char *const arguments[], char *const environment[])         \
     {                                                                                                                  \
-        size_t size = environment_size(environment);                                                                   \
-        char *whole[size + 1], preload[size ? ENVIRONMENT_PRELOAD : 1];                                                \
-        if (size)                                                                                                      \
-            environment_complete(environment, whole, preload);                                                         \
-        return NEXT(name)(pid, path, actions, attributes, arguments, size ? whole : environment);                      \
+        ENVIRONMENT_WHOLE(whole, environment);                                                                         \
+        return NEXT(name)(pid, path, actions, attributes, arguments, whole);                                           \
     }
 
 WRAP_SPAWN(posix_spawn)
 WRAP_SPAWN(posix_spawnp)
 
 /* These take what environ says: it is another for as long as the call takes, in a program that has taken ours out of it. */
-#define WRAP_SHELL(result, name, parameters, arguments)                 \
-    NEXT_OF(name);                                                      \
-    EXPORTED result name parameters                                     \
-    {                                                                   \
-        size_t size = environment_size(environ);                        \
-        char *whole[size + 1], preload[size ? ENVIRONMENT_PRELOAD : 1]; \
-        char **old = environ;                                           \
-        if (!size)                                                      \
-            return NEXT(name) arguments;                                \
-        environment_complete(environ, whole, preload);                  \
-        environ = whole;                                                \
-        result got = NEXT(name) arguments;                              \
-        environ = old;                                                  \
-        return got;                                                     \
+#define WRAP_SHELL(result, name, parameters, arguments) \
+    NEXT_OF(name);                                      \
+    EXPORTED result name parameters                     \
+    {                                                   \
+        char **old = environ;                           \
+        ENVIRONMENT_WHOLE(whole, old);                  \
+        if (whole == old)                               \
+            return NEXT(name) arguments;                \
+        environ = (char **)whole;                       \
+        result got = NEXT(name) arguments;              \
+        environ = old;                                  \
+        return got;                                     \
     }
 
 WRAP_SHELL(int, system, (const char *command), (command))
