@@ -36,11 +36,7 @@ static __attribute__((noreturn)) void die(const char *what, long error)
 {
     char line[160];
     size_t at = text_add(line, sizeof line, 0, "stasis: restart failed in its last stage: ");
-    at = text_add(line, sizeof line, at, what);
-    at = text_add(line, sizeof line, at, ", error ");
-    at = text_add_number(line, sizeof line, at, (uint64_t)-error);
-    at = text_add(line, sizeof line, at, "\n");
-    sys_write(2, line, at);
+    sys_write(2, line, text_add_error(line, sizeof line, at, what, error));
     if (together) {
         __atomic_store_n(&together->failed, EXIT_INTERNAL, __ATOMIC_SEQ_CST);
         sys_futex(&together->standing, FUTEX_WAKE, INT_MAX, NULL);

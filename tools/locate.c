@@ -36,14 +36,6 @@ static int holds(const struct place *place, const char *name, int mode, char ret
     return !access(path, mode);
 }
 
-static int search(const struct place *places, int count, const char *name, int mode, char ret_directory[MAX_PATH])
-{
-    for (int i = 0; i < count; i++)
-        if (holds(&places[i], name, mode, ret_directory))
-            return 0;
-    return -ENOENT;
-}
-
 /* The directory above the one that holds this executable, or NULL. */
 static const char *own_root(char root[MAX_PATH])
 {
@@ -67,18 +59,28 @@ static const char *behind_prefix(const char *directory)
 
 /* The executable's own place comes before the compiled-in one: a stasis of the build tree goes with the helpers of the
  * build tree, though an older one is installed. */
-int locate_helper(const char *name, char ret_directory[MAX_PATH], int *ret_unusual)
+static int search(const char *installed, const char *in_build, const char *name, int mode, char ret_directory[MAX_PATH])
 {
-    char root[MAX_PATH], usual[MAX_PATH];
+    char root[MAX_PATH];
     const char *own = own_root(root);
     const struct place places[] = {
         { getenv(ENV_LIBEXEC), "" },
-        { own, behind_prefix(libexec_directory) },
-        { own, "/libexec" },
-        { libexec_directory, "" },
+        { own, behind_prefix(installed) },
+        { own, in_build },
+        { installed, "" },
     };
 
-    if (search(places, 4, name, X_OK, ret_directory))
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++)
+        if (holds(&places[i], name, mode, ret_directory))
+            return 0;
+    return -ENOENT;
+}
+
+int locate_helper(const char *name, char ret_directory[MAX_PATH], int *ret_unusual)
+{
+    char usual[MAX_PATH];
+
+    if (search(libexec_directory, "/libexec", name, X_OK, ret_directory))
         return -ENOENT;
     if (ret_unusual)
         *ret_unusual = !realpath(libexec_directory, usual) || strcmp(usual, ret_directory);
@@ -87,16 +89,7 @@ int locate_helper(const char *name, char ret_directory[MAX_PATH], int *ret_unusu
 
 int locate_shim(char ret_directory[MAX_PATH])
 {
-    char root[MAX_PATH];
-    const char *own = own_root(root);
-    const struct place places[] = {
-        { getenv(ENV_LIBEXEC), "" },
-        { own, behind_prefix(library_directory) },
-        { own, "/preload/shim" },
-        { library_directory, "" },
-    };
-
-    return search(places, 4, SHIM_NAME, R_OK, ret_directory);
+    return search(library_directory, "/preload/shim", SHIM_NAME, R_OK, ret_directory);
 }
 
 int locate_exec(const char *name, char **argv)

@@ -55,6 +55,14 @@ size_t text_add_hex(char *to, size_t size, size_t at, uint64_t number)
     return add_in_base(to, size, at, number, 16);
 }
 
+size_t text_add_error(char *to, size_t size, size_t at, const char *what, long error)
+{
+    at = text_add(to, size, at, what);
+    at = text_add(to, size, at, ", error ");
+    at = text_add_number(to, size, at, (uint64_t)-error);
+    return text_add(to, size, at, "\n");
+}
+
 uint64_t text_number(const char **text)
 {
     uint64_t number = 0;

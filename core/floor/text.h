@@ -15,6 +15,8 @@ int text_starts(const char *text, const char *prefix);
 size_t text_add(char *to, size_t size, size_t at, const char *text);
 size_t text_add_number(char *to, size_t size, size_t at, uint64_t number);
 size_t text_add_hex(char *to, size_t size, size_t at, uint64_t number);
+/* "WHAT, error N" and the end of a line; `error` as system calls give it, negative. */
+size_t text_add_error(char *to, size_t size, size_t at, const char *what, long error);
 
 /* Reads decimal digits; *text moves behind them. UINT64_MAX when the number is larger than that. */
 uint64_t text_number(const char **text);

@@ -216,11 +216,7 @@ void resume_die(const char *what, long error)
     char line[160];
     size_t at = text_add(line, sizeof line, 0, "stasis: restart failed: ");
 
-    at = text_add(line, sizeof line, at, what);
-    at = text_add(line, sizeof line, at, ", error ");
-    at = text_add_number(line, sizeof line, at, (uint64_t)-error);
-    at = text_add(line, sizeof line, at, "\n");
-    sys_write(2, line, at);
+    sys_write(2, line, text_add_error(line, sizeof line, at, what, error));
     sys_exit_group(EXIT_INTERNAL);
 }
 
