@@ -176,7 +176,7 @@ static long futex(uint32_t *word, int operation, uint32_t value, const struct ti
     return syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
 }
 
-int tree_is_first_to_fail(struct tree *tree, int status)
+static int is_first_to_fail(struct tree *tree, int status)
 {
     uint32_t none = 0;
 
@@ -185,7 +185,7 @@ int tree_is_first_to_fail(struct tree *tree, int status)
 
 _Noreturn void tree_fail(struct tree *tree, const struct restoring *own, int status)
 {
-    tree_is_first_to_fail(tree, status);
+    is_first_to_fail(tree, status);
     if (own && own->index == 0)
         kill(-1, SIGKILL); /* all but the keeper and ourselves */
     _exit((int)tree->together->failed);
@@ -209,7 +209,7 @@ static int await(struct tree *tree, const struct restoring *own, uint32_t *word,
     while ((now = __atomic_load_n(word, __ATOMIC_SEQ_CST)) != value && !__atomic_load_n(&tree->together->failed, __ATOMIC_SEQ_CST))
         if (futex(word, FUTEX_WAIT, now, &look) && errno == ETIMEDOUT && own && own->index == 0 &&
             __atomic_load_n(&tree->together->arrived[STAGE_BORN], __ATOMIC_SEQ_CST) == tree->together->all && is_somebody_dead(tree) &&
-            tree_is_first_to_fail(tree, EXIT_SYSTEM))
+            is_first_to_fail(tree, EXIT_SYSTEM))
             fprintf(stderr, "stasis: restart: one of the processes was killed while it came back\n");
     return (int)tree->together->failed;
 }
@@ -272,7 +272,7 @@ static pid_t clone_node(const struct node *node)
 /* Says once for all why it cannot go on. */
 _Noreturn static void fail_in(struct tree *tree, const struct node *node, const char *what, int error)
 {
-    if (tree_is_first_to_fail(tree, EXIT_SYSTEM))
+    if (is_first_to_fail(tree, EXIT_SYSTEM))
         fprintf(stderr, "stasis: restart: process %d %s: %s\n", node->pid, what, strerror(error));
     tree_fail(tree, node->type == NODE_PROCESS ? &tree->processes[node->index] : NULL, EXIT_SYSTEM);
 }

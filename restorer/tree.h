@@ -37,8 +37,7 @@ int tree_meet(struct tree *tree, const struct restoring *own, enum stage stage);
 /* One after the other, by their index, between two barriers. */
 int tree_await_turn(struct tree *tree, const struct restoring *own);
 void tree_end_turn(struct tree *tree);
-/* This process has failed, and with it all. Does not return. 1 in *ret_first when it is the first. */
-int tree_is_first_to_fail(struct tree *tree, int status);
+/* This process has failed, and with it all. */
 _Noreturn void tree_fail(struct tree *tree, const struct restoring *own, int status);
 
 #endif

@@ -68,7 +68,8 @@ int entry_is_temporary(const char *entry, const char *name)
     return strspn(entry, "0123456789abcdef") == TEMPORARY_DIGITS && !strcmp(entry + TEMPORARY_DIGITS, TEMPORARY_SUFFIX);
 }
 
-unsigned entry_generation(const char *entry, const char *name)
+/* The number of an older generation: N of "<name>.N" (no leading zero), or 0 when it is no such name. */
+static unsigned generation_of(const char *entry, const char *name)
 {
     size_t length = strlen(name);
 
@@ -87,7 +88,7 @@ static size_t number_start(const char *entry)
     const char *dot = strrchr(entry, '.');
     struct entry before;
 
-    if (!dot || entry_format(&before, "%.*s", (int)(dot - entry), entry) || !entry_generation(entry, before.name))
+    if (!dot || entry_format(&before, "%.*s", (int)(dot - entry), entry) || !generation_of(entry, before.name))
         return strlen(entry);
     return (size_t)(dot - entry);
 }
@@ -140,7 +141,7 @@ struct numbers {
 static int add_number(void *context, const char *entry)
 {
     struct numbers *numbers = context;
-    unsigned number = entry_generation(entry, numbers->name);
+    unsigned number = generation_of(entry, numbers->name);
 
     if (number)
         buffer_add(numbers->found, &number, sizeof number);

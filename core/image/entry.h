@@ -15,9 +15,6 @@ struct entry {
 /* Formats to->name. 0 or -ENAMETOOLONG. */
 int entry_format(struct entry *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The number of an older generation: N of "<name>.N" (no leading zero), or 0 when it is no such name. */
-unsigned entry_generation(const char *entry, const char *name);
-
 /* The bytes of entry that are an image's name, that is up to the end of "<job>.<step>.ckpt", whether a generation
  * number stands behind or not; 0 when it is no such name. *ret_job: the length of the job in it. */
 size_t entry_stem(const char *entry, size_t *ret_job);

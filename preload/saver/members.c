@@ -90,7 +90,8 @@ static void unmap_page(struct process *process)
     process->pageless_since = now_nanoseconds();
 }
 
-void members_drop(struct process *process)
+/* It has ended. */
+static void drop(struct process *process)
 {
     struct process **at = &process->step->processes;
 
@@ -258,7 +259,7 @@ static int look_at_pageless(struct process *process, int *ret_pending)
     int may_ask = now - process->asked_at > MILLISECONDS(ASK_AGAIN_MILLISECONDS);
 
     if (proc_has_ended(process->pid)) {
-        members_drop(process);
+        drop(process);
         return 0;
     }
     ++*ret_pending;
@@ -366,10 +367,10 @@ int members_find_orphans(struct step *step, int *ret_news)
 
 /* ---- the whole ---- */
 
-void members_forget(struct step *step)
+static void forget(struct step *step)
 {
     while (step->processes)
-        members_drop(step->processes);
+        drop(step->processes);
     forget_born(step);
     if (step->lock >= 0)
         close(step->lock);
@@ -469,7 +470,7 @@ int members_find(struct step *step)
     do {
         step->message[0] = 0;
         step->stopped_at = 0;
-        members_forget(step);
+        forget(step);
         summon_all(BIRTH_MILLISECONDS); /* an orphan of ours is found by nothing else */
         status = lock_run(step);
         if (!status)

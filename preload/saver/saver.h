@@ -70,10 +70,8 @@ int64_t now_nanoseconds(void);
 
 /* members.c: finding the step's processes. Exit status, 0 when there is one and all have their pages. */
 int members_find(struct step *step);
-void members_forget(struct step *step);
 int members_page_is_dead(const struct process *process);
 int members_any_is_dead(const struct step *step);
-void members_drop(struct process *process);       /* it has ended */
 /* Looks once at who is there now: in *ret_pending how many have no page yet; 1 in *ret_news when that has changed. */
 int members_look(struct step *step, int *ret_pending, int *ret_news);
 /* While all stand: those whose parents are none of ours, as members_look(). */

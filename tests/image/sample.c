@@ -32,7 +32,7 @@ void sample_remove(char *directory)
     free(directory);
 }
 
-uint8_t sample_byte(unsigned page, unsigned at)
+static uint8_t byte_at(unsigned page, unsigned at)
 {
     return (uint8_t)(at * 31 + (at >> 8) * 7 + page * 101 + 1);
 }
@@ -40,7 +40,7 @@ uint8_t sample_byte(unsigned page, unsigned at)
 void sample_page(unsigned page, uint8_t *to)
 {
     for (unsigned at = 0; at < PAGE_BYTES; at++)
-        to[at] = sample_byte(page, at);
+        to[at] = byte_at(page, at);
 }
 
 void sample_header(struct image_writer *writer, uint8_t run, uint64_t generation)

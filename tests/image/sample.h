@@ -18,8 +18,7 @@ enum {
 char *sample_directory(void);
 void sample_remove(char *directory);
 
-/* Byte `at` of page `page` in the sample. */
-uint8_t sample_byte(unsigned page, unsigned at);
+/* Page `page` of the sample. */
 void sample_page(unsigned page, uint8_t *to);
 
 /* The header's fields that are the caller's. Every byte of the run is `run`. */

@@ -9,7 +9,6 @@
 #include <sys/ucontext.h>
 
 enum {
-    REDIRECT_JUMP_BYTES = 14,
     REDIRECT_STUB_BYTES = 20, /* at most */
     /* from the ucontext to the instruction pointer; and from the address of the signal's restorer on the stack, which
      * stands before the ucontext (arch/x86/include/asm/sigframe.h of the kernel) */
