@@ -10,36 +10,14 @@ start_awkward() {
     until_true 60 test -e "$T/ready.hold.made"
 }
 
-# three_lives NAME COMMAND...: images of the program, of its restart, and of that one's.
-three_lives() {
-    local name=$1
-    shift
-    start_guest "$name" "$@"
-    go_on_three_lives "$name"
-}
-
-go_on_three_lives() {
-    local name=$1 life
-    take "$PID"
-    for life in 2 3; do
-        sleep "0.$((RANDOM % 3))"
-        take "$PID"
-        kill_hard "$PID"
-        until_true 60 no_processes
-        restart_back "$name" "$IMAGE"
-    done
-    ends_well "$name"
-    says_ok "$name"
-}
-
 awkward_lives() {
     start_awkward "$1" "$1" 1
-    go_on_three_lives "$1"
+    lives_on "$1"
 }
 
 # bats test_tags=notice
 @test "locks, conditions, barriers and semaphores of many threads, over three lives" {
-    three_lives sync "$GUESTS/sync" 1
+    survives sync "$GUESTS/sync" 1
 }
 
 # bats test_tags=notice
@@ -58,7 +36,7 @@ awkward_lives() {
 }
 
 @test "a program that brings its own malloc" {
-    three_lives allocator "$GUESTS/allocator" 1
+    survives allocator "$GUESTS/allocator" 1
 }
 
 @test "64 threads that never sleep" {

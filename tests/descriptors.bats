@@ -21,38 +21,26 @@ load helpers
 @test "two thousand descriptors: one file opened again and again, files, pipes; the highest number there may be, with gaps" {
     local what
     for what in same files pipes; do
-        one_life "$what" "$GUESTS/many" "$what" 2000 1
+        survives "$what" "$GUESTS/many" "$what" 2000 1
     done
-    one_life sparse "$GUESTS/many" sparse 20 1
+    survives sparse "$GUESTS/many" sparse 20 1
 }
 
 @test "nearly as many pipes as there may be descriptors; and, of a tree, more than a restart has room for: refused by name" {
     local number
     [ "${STASIS_TEST_AS:-user}" != root ] || skip "needs: an ordinary user"
     ulimit -n 3000
-    one_life pipes "$GUESTS/many" pipes 2900 1
+    survives pipes "$GUESTS/many" pipes 2900 1
     start_guest tree "$GUESTS/many" tree 500 1
     take "$PID"
     ends_well tree
-    until_true 30 no_processes
+    until_true 60 no_processes
     run --separate-stderr as_user bash -c "ulimit -n 1200; exec $STASIS restart --check $IMAGE"
     [ "$status" = 69 ] && [[ $stderr == *R-DESCRIPTOR-LIMIT* ]] || fail "status $status: $stderr"
     number=${stderr##* }
     run --separate-stderr as_user bash -c "ulimit -n $number; exec $STASIS restart $IMAGE"
     [ "$status" = 0 ] || fail "status $status with $number: $stderr"
     says_ok tree
-}
-
-# one_life NAME COMMAND...
-one_life() {
-    local name=$1
-    shift
-    start_guest "$name" "$@"
-    take "$PID"
-    kill_hard "$PID"
-    restart_back "$name" "$IMAGE"
-    ends_well "$name"
-    says_ok "$name"
 }
 
 @test "more threads than the restart may have: refused by name" {

@@ -3,48 +3,25 @@
 
 load helpers
 
-# lives NAME COMMAND...: two images while it runs; killed; back; another image; killed; back from that, to the end.
-lives() {
-    local name=$1
-    shift
-    rm -f "$T/ready.finish"
-    start_guest "$name" "$@"
-    again "$name"
-    again "$name"
-    for _ in 2 3; do
-        kill_hard "$PID" || fail "$name said: $(tail -n 9 "$T/$name.out")"
-        until_true 60 no_processes
-        restart_back "$name" "$IMAGE" || fail "$name said: $(tail -n 9 "$T/$name.out")"
-        again "$name"
-    done
-    : >"$T/ready.finish"
-    ends_well "$name" 200
-    says_ok "$name"
-}
-
-again() {
-    take "$PID" || fail "$1 said: $(tail -n 9 "$T/$1.out")"
-}
-
 @test "eventfd: counters, semaphores and flags, in three lives" {
-    lives eventfd "$GUESTS/events" eventfd
+    survives eventfd "$GUESTS/events" eventfd
 }
 
 @test "eventfd: on kernels that do not tell what is a semaphore, too" {
     VARIABLES=(STASIS_TEST_FAIL=eventfd-semaphore)
-    lives eventfd "$GUESTS/events" eventfd
+    survives eventfd "$GUESTS/events" eventfd
 }
 
 @test "timerfd: every clock, what is left, and no expiration too many or too few, in three lives" {
-    lives timerfd "$GUESTS/events" timerfd
+    survives timerfd "$GUESTS/events" timerfd
 }
 
 @test "signalfd: what waits and for what, in three lives, and nothing of ours in it" {
-    lives signalfd "$GUESTS/events" signalfd
+    survives signalfd "$GUESTS/events" signalfd
 }
 
 @test "epoll: edges, once, in one another, under numbers of others, in three lives" {
-    lives epoll "$GUESTS/events" epoll
+    survives epoll "$GUESTS/events" epoll
 }
 
 @test "epoll: a standard stream that cannot be waited for refuses the restart by name" {
@@ -62,27 +39,23 @@ again() {
     named "$stderr"
     INPUT=$T/in restart_back stream "$IMAGE"
     echo second >&7
-    : >"$T/ready.finish"
     ends_well stream
     says_ok stream
     exec 7>&-
 }
 
 @test "inotify: watches under their numbers, gaps among them, and events that were not read, in three lives" {
-    lives inotify "$GUESTS/events" inotify
+    survives inotify "$GUESTS/events" inotify
 }
 
 # refused_as NAME WHAT [ARGUMENT]: the checkpoint of `forbidden WHAT` is refused by that name, and the program runs on.
 refused_as() {
     local name=$1
     shift
-    rm -f "$T/end"
-    VARIABLES+=("GUEST_END=$T/end")
     start_guest "$1" "$GUESTS/forbidden" "$@"
     ! grep NONE "$T/$1.out" || skip "needs: a machine with $1"
     refused "$PID" 69
     [[ "$stderr" == *"$name:"* ]] || fail "another name: $stderr"
-    touch "$T/end"
     ends_well "$1"
     says_ok "$1"
     [ -z "$(ls -A "$IMAGES")" ] || fail "an image of what was refused"
@@ -149,19 +122,16 @@ mknod "$T/dev/null" c 1 3
 mount --rbind "$T/dev" /dev
 exec "$GUESTS/forbidden" device "/dev/$path"
 END
-        rm -f "$T/end" "$T/ready"
-        VARIABLES+=("GUEST_END=$T/end")
         start_guest device unshare -m sh -e "$T/with_dev"
         ! grep NONE "$T/device.out" || skip "needs: a machine with /dev/fuse"
         refused "$PID" 69
         case $path in i*) [[ "$stderr" == *R-INFINIBAND:* ]] ;; *) [[ "$stderr" == *R-GPU:* ]] ;; esac || fail "$path: $stderr"
-        touch "$T/end"
         ends_well device
     done
 }
 
 @test "pidfd: of the program itself, in three lives" {
-    lives pidfd "$GUESTS/events" pidfd
+    survives pidfd "$GUESTS/events" pidfd
 }
 
 @test "pidfd: of another process is refused by name" {

@@ -8,8 +8,7 @@ load helpers
 sort_lives() {
     mkdir -p "$T/files"
     own "$T/files"
-    start_guest "$1" "${2:-$GUESTS/openfiles}" "$1" "$T/files"
-    lives_on "$1"
+    survives "$1" "${2:-$GUESTS/openfiles}" "$1" "$T/files"
 }
 
 # bats test_tags=notice

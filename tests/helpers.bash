@@ -177,16 +177,32 @@ says_ok() {
     ! grep BAD "$T/$1.out" || fail "$1 found a mistake"
 }
 
-# lives_on NAME: images of two lives of the guest that was started last, and a third life to its end.
+# runs_on NAME COMMAND...: images while it runs, to its end; a stop may change nothing.
+runs_on() {
+    start_guest "$@"
+    take "$PID"
+    take "$PID"
+    ends_well "$1"
+    says_ok "$1"
+}
+
+# survives NAME COMMAND...: an image that the guest goes on after, a restart, and another from an image of that life.
+survives() {
+    start_guest "$@"
+    lives_on "$1"
+}
+
+# lives_on NAME: the same for the guest that was started last.
 lives_on() {
     take "$PID"
-    kill_hard "$PID"
-    restart_back "$1" "$IMAGE"
-    take "$PID"
-    kill_hard "$PID"
-    until_true 60 no_processes
-    restart "$1" "$IMAGE"
-    ends_well "$1" 200
+    for _ in 2 3; do
+        pause "0.$((RANDOM % 3))"
+        take "$PID"
+        kill_hard "$PID"
+        until_true 60 no_processes
+        restart_back "$1" "$IMAGE"
+    done
+    ends_well "$1"
     says_ok "$1"
 }
 
@@ -360,22 +376,6 @@ find_saver() {
     return 1
 }
 
-# survives NAME COMMAND...: an image that the guest goes on after, a restart, and another from an image of that life.
-survives() {
-    local name=$1 life
-    shift
-    start_guest "$name" "$@"
-    take "$PID"
-    for life in 1 2; do
-        take "$PID"
-        kill_hard "$PID"
-        until_true 60 no_processes
-        restart_back "$name" "$IMAGE"
-    done
-    ends_well "$name"
-    says_ok "$name"
-}
-
 # ---- golden and interrupted ----
 
 # golden NAME COMMAND...: an uninterrupted run without us; its output is $T/NAME.golden, its length MILLISECONDS. One
@@ -480,6 +480,10 @@ say_how_to_repeat() {
         "${STASIS_TEST_AS:-user}" "$SEED" "$BUILD" "$name" "$BATS_TEST_FILENAME" >&2
 }
 
+say_what_is_bad() {
+    grep -s '^BAD' "$T"/*.out >&2 || :
+}
+
 teardown() {
     local pid page place left='' result=0
     for pid in "${STARTED[@]}"; do
@@ -501,7 +505,10 @@ teardown() {
         echo "left behind: $left" >&2
         result=1
     fi
-    if [ "$result" != 0 ] || [ -z "${BATS_TEST_COMPLETED:-}" ]; then say_how_to_repeat; fi
+    if [ "$result" != 0 ] || [ -z "${BATS_TEST_COMPLETED:-}" ]; then
+        say_what_is_bad
+        say_how_to_repeat
+    fi
     return "$result"
 }
 

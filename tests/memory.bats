@@ -3,41 +3,11 @@
 
 load helpers
 
-# generations NAME COMMAND...: three images, each of the life before; every restart with the words in WORDS. The program
-# ends when the last life has begun, and not before.
+# generations NAME COMMAND...: the guest survives, with the words in WORDS for its restarts.
 generations() {
-    local name=$1 life
-    shift
-    VARIABLES=("GUEST_END=$T/end")
-    start_guest "$name" "$@"
-    for life in 1 2 3; do
-        VARIABLES=()
-        take "$PID"
-        kill_hard "$PID"
-        until_true 60 no_processes
-        VARIABLES=("STASIS_TEST_FAIL=$WORDS")
-        restart_back "$name" "$IMAGE"
-    done
-    touch "$T/end"
-    ends_well "$name" 200
-    says_ok "$name"
-    rm "$T/end"
-}
-
-# one_life NAME COMMAND...: an image, with the words in WORDS for the program, and one restart.
-one_life() {
-    local name=$1
-    shift
-    VARIABLES=("GUEST_END=$T/end" "STASIS_TEST_FAIL=$WORDS")
-    start_guest "$name" "$@"
-    take "$PID"
-    kill_hard "$PID"
-    VARIABLES=()
-    touch "$T/end"
-    restart "$name" "$IMAGE"
-    ends_well "$name"
-    says_ok "$name"
-    rm "$T/end"
+    start_guest "$@"
+    VARIABLES=("STASIS_TEST_FAIL=$WORDS")
+    lives_on "$1"
 }
 
 @test "every sort of mapping, three generations (PIE)" {
@@ -50,18 +20,14 @@ one_life() {
 }
 
 @test "every sort of mapping, while the program stands still; and without PAGEMAP_SCAN" {
-    WORDS=memory one_life memory "$GUESTS/mappings" 1
-    WORDS=pagemap_scan one_life scan "$GUESTS/mappings" 1
+    VARIABLES=(STASIS_TEST_FAIL=memory)
+    survives memory "$GUESTS/mappings" 1
+    VARIABLES=(STASIS_TEST_FAIL=pagemap_scan)
+    survives scan "$GUESTS/mappings" 1
 }
 
 @test "every sort of mapping survives its checkpoints" {
-    local life
-    VARIABLES=("GUEST_END=$T/end")
-    start_guest mappings "$GUESTS/mappings" 1
-    for life in 1 2 3; do take "$PID"; done
-    touch "$T/end"
-    ends_well mappings
-    says_ok mappings
+    runs_on mappings "$GUESTS/mappings" 1
 }
 
 @test "64 TB of room, few pages of it used: three generations" {
@@ -78,12 +44,10 @@ one_life() {
 }
 
 @test "the same, when the program starts the saver itself" {
-    VARIABLES=("GUEST_END=$T/end")
     start_guest limit "$GUESTS/wide" limit 1
     kill -USR2 "$PID"
     wait_for_file "$IMAGES/limit.0.ckpt"
     kill_hard "$PID"
-    touch "$T/end"
     restart limit "$IMAGES/limit.0.ckpt"
     ends_well limit
     says_ok limit
@@ -95,12 +59,9 @@ one_life() {
 
 @test "more locked memory than a restart may lock is refused by name" {
     [ "${STASIS_TEST_AS:-user}" != root ] || skip "needs: an ordinary user"
-    VARIABLES=("GUEST_END=$T/end")
     start_guest mappings "$GUESTS/mappings" 1 locked
     take "$PID"
     kill_hard "$PID"
-    VARIABLES=()
-    touch "$T/end"
     run --separate-stderr as_user sh -c "ulimit -l 64; exec $STASIS restart $IMAGE"
     [ "$status" = 69 ] || fail "status $status: $stderr"
     named "$stderr"
@@ -111,12 +72,10 @@ one_life() {
 
 # refused_as NAME WHAT: the checkpoint of `wide WHAT` is refused by that name, and the program runs on.
 refused_as() {
-    VARIABLES=("GUEST_END=$T/end")
     start_guest "$2" "$GUESTS/wide" "$2" 1 2>/dev/null || :
     ! grep NONE "$T/$2.out" || skip "needs: a machine with $2"
     refused "$PID" 69
     [[ "$stderr" == *"$1:"* ]] || fail "another name: $stderr"
-    touch "$T/end"
     ends_well "$2"
     says_ok "$2"
 }
@@ -188,11 +147,9 @@ refused_as() {
 }
 
 @test "a kernel that seals its system mappings: refused by name" {
-    VARIABLES=("GUEST_END=$T/end")
     start_guest stdio "$GUESTS/wide" clock 1
     take "$PID"
     kill_hard "$PID"
-    touch "$T/end"
     VARIABLES=(STASIS_TEST_FAIL=vdso_sealed)
     run --separate-stderr stasis restart "$IMAGE"
     [ "$status" = 69 ] || fail "status $status: $stderr"

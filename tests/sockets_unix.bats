@@ -1,38 +1,20 @@
 # SPDX-License-Identifier: MIT
-# Unix sockets: each row in the program that an image was taken of, in the life after it, and in a third one.
+# Unix sockets: each row in the program that an image was taken of, in the lives after it, and in one after those.
 
 load helpers
 load programs
 
-# three_lives NAME COMMAND...: the program goes on after the image and verifies itself; so does what comes back from it, and what comes
-# back from an image of that.
-three_lives() {
-    local name=$1
-    shift
-    start_guest "$name" "$@"
-    take "$PID"
-    ends_well "$name"
-    says_ok "$name"
-    restart_back "$name" "$IMAGE"
-    take "$PID"
-    kill_hard "$PID"
-    until_true 60 no_processes
-    restart "$name" "$IMAGE"
-    ends_well "$name"
-    says_ok "$name"
-}
-
 @test "unix sockets: a pair of streams, with bytes in flight both ways" {
-    three_lives unix "$GUESTS/unix" stream
+    all_lives unix "$GUESTS/unix" stream
 }
 
 @test "unix sockets: on a standard stream, with both ends in the program" {
-    three_lives unix "$GUESTS/unix" stdin
+    all_lives unix "$GUESTS/unix" stdin
 }
 
 @test "unix sockets: datagrams and packets keep their borders, empty ones too" {
-    three_lives unix "$GUESTS/unix" datagram
-    three_lives unix "$GUESTS/unix" packet
+    all_lives unix "$GUESTS/unix" datagram
+    all_lives unix "$GUESTS/unix" packet
 }
 
 @test "unix sockets: an empty message that was looked at is not lost in the next image" {
@@ -45,15 +27,15 @@ three_lives() {
 }
 
 @test "unix sockets: ends that are shut down in one direction or both" {
-    three_lives unix "$GUESTS/unix" shut
+    all_lives unix "$GUESTS/unix" shut
 }
 
 @test "unix sockets: the other end is closed: what is left, then the end or ECONNRESET" {
-    three_lives unix "$GUESTS/unix" closed
+    all_lives unix "$GUESTS/unix" closed
 }
 
 @test "unix sockets: one that listens at a path, with connections that it has not accepted" {
-    three_lives unix "$GUESTS/unix" listens
+    all_lives unix "$GUESTS/unix" listens
 }
 
 # Bytes of the first block: nothing of it is read before the sockets are made.
@@ -75,33 +57,33 @@ three_lives() {
 }
 
 @test "unix sockets: one that listens at an abstract address" {
-    three_lives unix "$GUESTS/unix" abstract
+    all_lives unix "$GUESTS/unix" abstract
 }
 
 @test "unix sockets: senders of datagrams, also of one that is gone" {
-    three_lives unix "$GUESTS/unix" addresses
+    all_lives unix "$GUESTS/unix" addresses
 }
 
 @test "unix sockets: files deleted, renamed, bound by a relative path" {
-    three_lives unix "$GUESTS/unix" paths
-    three_lives unix "$GUESTS/unix" datagram-paths
+    all_lives unix "$GUESTS/unix" paths
+    all_lives unix "$GUESTS/unix" datagram-paths
 }
 
 @test "unix sockets: options" {
-    three_lives unix "$GUESTS/unix" options
+    all_lives unix "$GUESTS/unix" options
 }
 
 @test "unix sockets: who made a connection, and who sent a byte, also children that are gone" {
-    three_lives unix "$GUESTS/unix" makers
+    all_lives unix "$GUESTS/unix" makers
 }
 
 @test "unix sockets: twelve hundred, nearly all descriptors there may be; not dumpable; without a twin" {
     ulimit -n 1300
-    three_lives unix "$GUESTS/unix" many
+    all_lives unix "$GUESTS/unix" many
     VARIABLES=(GUEST_UNDUMPABLE=1)
-    three_lives unix "$GUESTS/unix" stream
+    all_lives unix "$GUESTS/unix" stream
     VARIABLES=(GUEST_UNDUMPABLE=1 STASIS_TEST_FAIL=memory)
-    three_lives unix "$GUESTS/unix" packet
+    all_lives unix "$GUESTS/unix" packet
 }
 
 # The other program, and the one that talks to it.

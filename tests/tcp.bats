@@ -3,10 +3,8 @@
 
 load helpers
 
-# sort_lives WHAT [PORT]: two images of two lives, and a third life to the end.
 sort_lives() {
-    start_guest "$1" "$GUESTS/tcp" "$@"
-    lives_on "$1"
+    survives "$1" "$GUESTS/tcp" "$@"
 }
 
 @test "tcp: connections with bytes both ways, and their listeners" {

@@ -4,8 +4,7 @@
 load helpers
 
 sort_lives() {
-    start_guest "$1" "$GUESTS/udp" "$1"
-    lives_on "$1"
+    survives "$1" "$GUESTS/udp" "$1"
 }
 
 @test "udp: bound, connected, with datagrams that were not read" {
@@ -13,11 +12,7 @@ sort_lives() {
 }
 
 @test "udp: the program that had its image taken runs on" {
-    start_guest talk "$GUESTS/udp" talk
-    take "$PID"
-    take "$PID"
-    ends_well talk
-    says_ok talk
+    runs_on talk "$GUESTS/udp" talk
 }
 
 @test "udp: members of groups, and options" {
@@ -31,8 +26,7 @@ sort_lives() {
 @test "udp: what came from outside is lost, and said to be; --strict refuses" {
     start server "$GUESTS/udp" server "$T/port"
     wait_for_file "$T/port"
-    VARIABLES=("SERVER=$(cat "$T/port")")
-    start_guest outside "$GUESTS/udp" outside
+    start_guest outside "$GUESTS/udp" outside "$(cat "$T/port")"
     take "$PID"
     kill_hard "$PID"
     run --separate-stderr stasis restart --strict "$IMAGE"

@@ -4,35 +4,6 @@
 
 load helpers
 
-# whole_guest NAME COMMAND...: an image at a random moment, killed, brought back; it must verify itself to its end.
-whole_guest() {
-    local name=$1
-    shift
-    start_guest "$name" "$@"
-    sleep "0.$((RANDOM % 9 + 1))"
-    take "$PID"
-    kill_hard "$PID"
-    restart "$name" "$IMAGE"
-    ends_well "$name" 200
-    says_ok "$name"
-}
-
-# second_life NAME COMMAND...: the same over two generations.
-second_life() {
-    local name=$1
-    shift
-    start_guest "$name" "$@"
-    take "$PID"
-    kill_hard "$PID"
-    restart_back "$name" "$IMAGE"
-    take "$PID"
-    kill_hard "$PID"
-    until_true 60 no_processes
-    restart "$name" "$IMAGE"
-    ends_well "$name" 200
-    says_ok "$name"
-}
-
 registry() {
     echo "/dev/shm/stasis-$USER_ID"
 }
@@ -228,7 +199,7 @@ has_used_more() {
 }
 
 @test "wall 2: a program that uses SIGUSR1, SIGUSR2 and real-time signals itself gets every one, once" {
-    second_life signals "$GUESTS/signals" 4
+    survives signals "$GUESTS/signals" 4
 }
 
 @test "wall 2: STASIS_SIGNAL picks another trigger, by name or number" {
@@ -409,17 +380,17 @@ held_by_helpers() {
 
 # bats test_tags=set
 @test "wall 4: a program that is not dumpable" {
-    second_life nodump "$GUESTS/nodump" 4
+    survives nodump "$GUESTS/nodump" 4
 }
 
 # ---- 5 twin ----
 
 @test "wall 5: every sort of memory (PIE)" {
-    second_life memory "$GUESTS/memory" 4
+    survives memory "$GUESTS/memory" 4
 }
 
 @test "wall 5: every sort of memory (not PIE)" {
-    second_life memory "$GUESTS/memory-nopie" 4
+    survives memory "$GUESTS/memory-nopie" 4
 }
 
 @test "wall 5: no twin when memory is short or fork fails: the program is stopped while it is written" {
@@ -611,16 +582,16 @@ restarted_guest() {
 # ---- 8 last stage: see also failure.bats ----
 
 @test "wall 8: threads, registers, locks, ids (PIE)" {
-    second_life threads "$GUESTS/threads" 9 3
+    survives threads "$GUESTS/threads" 9 3
 }
 
 @test "wall 8: threads, registers, locks, ids (not PIE)" {
-    second_life threads "$GUESTS/threads-nopie" 9 3
+    survives threads "$GUESTS/threads-nopie" 9 3
 }
 
 @test "wall 8: one thread, and many" {
-    whole_guest one "$GUESTS/threads" 1 4
-    whole_guest many "$GUESTS/threads" 65 1
+    survives one "$GUESTS/threads" 1 4
+    survives many "$GUESTS/threads" 65 1
 }
 
 # ---- 9 missing pieces of the kernel ----
@@ -686,7 +657,7 @@ restarted_guest() {
     own "$T/golden" "$T/files"
     as_user "$GUESTS/files" "$T/golden" 5 >"$T/files.golden"
     OPTIONS=(--save-files) # records are written over in place
-    second_life files "$GUESTS/files" "$T/files" 5
+    survives files "$GUESTS/files" "$T/files" 5
     same files
     diff -r -x '*.stasis-tail*' "$T/golden" "$T/files"
 }

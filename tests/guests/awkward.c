@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* awkward WHAT SECONDS: one of the things that programs do which are awkward for whoever wants to stop them just then.
- * `awkward list` names those that can be stopped, and brought back. */
+/* awkward WHAT SECONDS: one of the things that programs do which are awkward for whoever wants to stop them just then. */
 #include "guest.h"
 
 #include <dlfcn.h>
@@ -484,30 +483,13 @@ static void crash(void)
         raise(SIGSEGV);
 }
 
-static const struct thing {
+struct thing {
     const char *name;
     void (*make)(void), (*use)(void);
-    int odd; /* not one that can be stopped and brought back */
-} things[] = {
-    { "handlers", make_handlers, use_handlers, 0 },
-    { "threads", start_brief, go_on_storm, 0 },
-    { "malloc", start_allocating, go_on_storm, 0 },
-    { "dlopen", start_loading, go_on_storm, 0 },
-    { "spin", start_spinning, go_on_spinning, 0 },
-    { "close", close_all, nothing, 0 },
-    { "descriptors", use_up_descriptors, has_none_left, 0 },
-    { "limits", make_limits, has_limits, 0 },
-    { "reset", reset_signals, signals_are_blocked, 0 },
-    { "environment", overwrite_arguments, has_own_environment, 0 },
-    { "contexts", make_contexts, use_contexts, 0 },
-    { "undumpable", make_undumpable, is_undumpable, 0 },
-    { "children", nothing, have_children, 1 },
-    { "taken", nothing, take_handler_when_told, 1 },
-    { "blocked", start_blocking, goes_on, 1 },
-    { "crash", nothing, crash, 1 },
 };
 
-enum { THINGS = sizeof things / sizeof things[0] };
+static const struct thing *chosen;
+static long ticks;
 
 /* Makes <GUEST_READY>.hold.made, without a descriptor. */
 static void made(void)
@@ -518,10 +500,6 @@ static void made(void)
     if (*guest_hold && mknod(name, S_IFREG | 0644, 0))
         bad("%s: %s", name, strerror(errno));
 }
-
-/* The main thread ends; this one goes on as the program. */
-static const struct thing *chosen;
-static long ticks;
 
 static void *run(void *argument)
 {
@@ -535,28 +513,45 @@ static void *run(void *argument)
     return argument;
 }
 
-int main(int argc, char **argv)
+/* The main thread ends; this one goes on as the program. */
+static void leave_it_to_another(void)
 {
-    static const struct thing alone = { "alone", nothing, nothing, 1 };
     pthread_t other;
 
+    if (pthread_create(&other, NULL, run, NULL))
+        bad("pthread_create");
+    made();
+    pthread_exit(NULL);
+}
+
+static const struct thing things[] = {
+    { "handlers", make_handlers, use_handlers },
+    { "threads", start_brief, go_on_storm },
+    { "malloc", start_allocating, go_on_storm },
+    { "dlopen", start_loading, go_on_storm },
+    { "spin", start_spinning, go_on_spinning },
+    { "close", close_all, nothing },
+    { "descriptors", use_up_descriptors, has_none_left },
+    { "limits", make_limits, has_limits },
+    { "reset", reset_signals, signals_are_blocked },
+    { "environment", overwrite_arguments, has_own_environment },
+    { "contexts", make_contexts, use_contexts },
+    { "undumpable", make_undumpable, is_undumpable },
+    { "children", nothing, have_children },
+    { "taken", nothing, take_handler_when_told },
+    { "blocked", start_blocking, goes_on },
+    { "crash", nothing, crash },
+    { "alone", leave_it_to_another, nothing },
+};
+
+int main(int argc, char **argv)
+{
     ticks = ticks_wanted(argc, argv, 2, 5);
-    for (int i = 0; i < THINGS && argc > 1; i++) {
-        if (!strcmp(argv[1], "list") && !things[i].odd)
-            puts(things[i].name);
+    for (size_t i = 0; argc > 1 && i < sizeof things / sizeof *things; i++)
         if (!strcmp(argv[1], things[i].name))
             chosen = &things[i];
-    }
-    if (argc > 1 && !strcmp(argv[1], alone.name)) {
-        chosen = &alone;
-        if (pthread_create(&other, NULL, run, NULL))
-            bad("pthread_create");
-        ready();
-        made();
-        pthread_exit(NULL);
-    }
     if (!chosen)
-        return argc > 1 && !strcmp(argv[1], "list") ? 0 : 2;
+        return 2;
     ready(); /* the test waits for made(), but there may be neither environment nor descriptor by then */
     chosen->make();
     made();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* claim, until <GUEST_READY>.finish is there: threads in calls that a signal ends (read, nanosleep, poll), and handlers without SA_RESTART for SIGUSR1
+/* claim, while it is held: threads in calls that a signal ends (read, nanosleep, poll), and handlers without SA_RESTART for SIGUSR1
  * and a real-time signal, sent to the process by others: EINTR may come only in the thread whose handler has run. */
 #include "guest.h"
 
@@ -66,7 +66,7 @@ int main(void)
     sigaddset(&set, 40);
     pthread_sigmask(SIG_BLOCK, &set, NULL); /* the main thread is not to take them all */
     ready();
-    while (!finish_wanted())
+    while (is_held())
         tick_sleep();
     stop = 1;
     printf("OK claim%s\n", total && interrupted ? "" : " (no signal came)");

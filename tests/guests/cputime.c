@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* cputime: works until <GUEST_READY>.finish is there, and reads every clock of CPU time again and again: none may run backwards, nor faster than its
+/* cputime: works while it is held, and reads every clock of CPU time again and again: none may run backwards, nor faster than its
  * threads can have worked in the time that the monotonic clock says. Absolute times on such clocks must hold. */
 #include "guest.h"
 
@@ -128,7 +128,7 @@ int main(void)
     then_at = seconds_now();
     read_all(then);
     ready();
-    for (int round = 0; !finish_wanted(); round++) {
+    for (int round = 0; is_held(); round++) {
         for (int i = 0; i < 20000; i++)
             x++;
         begin = seconds_now();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* events WHAT: descriptors that stand for events: eventfd, timerfd, signalfd, epoll, inotify, pidfd. Looks at them at every tick, until it is told
- * to finish. What a kernel tells in fdinfo must stay, word for word, what it told at first. */
+/* events WHAT: descriptors that stand for events: eventfd, timerfd, signalfd, epoll, inotify, pidfd. Looks at them at every tick, while it is
+ * held. What a kernel tells in fdinfo must stay, word for word, what it told at first. */
 #include "guest.h"
 
 #include <poll.h>
@@ -694,7 +694,7 @@ int main(int count, char **arguments)
     tick_sleep();
     thing->look();
     ready();
-    while (!finish_wanted()) {
+    while (is_held()) {
         tick_sleep();
         thing->look();
     }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* forbidden WHAT: holds one descriptor that is refused by name, and goes on until GUEST_END is there. Says NONE where this
+/* forbidden WHAT: holds one descriptor that is refused by name, and goes on while it is held. Says NONE where this
  * machine or user cannot have it. */
 #include "guest.h"
 
@@ -23,7 +23,7 @@ static int make_alarm_timer(const char *path)
 /* Registered and closed; a stranger, which is no child, keeps what it was. */
 static int make_lost_registration(const char *path)
 {
-    static const char *const words[] = { "sh", "-c", "until [ -e \"$0\" ]; do sleep 0.1; done", NULL, NULL };
+    static const char *const words[] = { "sh", "-c", "while [ -e \"$0.hold\" ]; do sleep 0.1; done", NULL, NULL };
     const char *arguments[5], *const nothing[] = { NULL };
     struct epoll_event event = { .events = EPOLLIN };
     int epoll = epoll_create1(EPOLL_CLOEXEC), kept = eventfd(1, 0);
@@ -31,7 +31,7 @@ static int make_lost_registration(const char *path)
 
     (void)path;
     memcpy(arguments, words, sizeof arguments);
-    arguments[3] = getenv("GUEST_END");
+    arguments[3] = getenv("GUEST_READY");
     if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, kept, &event))
         return -1;
     child = fork();
@@ -164,7 +164,7 @@ int main(int count, char **arguments)
         printf("NONE %s: %s\n", thing->name, strerror(errno));
     fflush(stdout);
     ready();
-    while (!may_end())
+    while (is_held())
         tick_sleep();
     if (fd >= 0 && fcntl(fd, F_GETFD) < 0)
         bad("the descriptor is gone");

@@ -56,6 +56,7 @@ static inline void ready(void)
         bad("ready file %s: %s", name, strerror(errno));
 }
 
+/* Once it is ready: some guests go on for as long. */
 static inline int is_held(void)
 {
     return *guest_hold && !faccessat(AT_FDCWD, guest_hold, F_OK, 0);
@@ -69,16 +70,6 @@ static inline long ticks_wanted(int count, char **arguments, int index, double o
     return (long)(seconds * GUEST_TICKS_PER_SECOND);
 }
 
-/* 1 when the test has made <GUEST_READY>.finish: for guests that go on until they are told. */
-static inline int finish_wanted(void)
-{
-    const char *name = getenv("GUEST_READY");
-    char path[4096];
-
-    snprintf(path, sizeof path, "%s.finish", name ? name : "");
-    return !access(path, F_OK);
-}
-
 /* Sleeps to the end of a tick, whoever interrupts. */
 static inline void tick_sleep(void)
 {
@@ -87,14 +78,6 @@ static inline void tick_sleep(void)
         while (nanosleep(&left, &left) < 0 && errno == EINTR)
             ;
     } while (--guest_free < 0 && is_held());
-}
-
-/* 0 while the test wants it to go on: GUEST_END names a file that is not there yet. */
-static inline int may_end(void)
-{
-    const char *name = getenv("GUEST_END");
-
-    return !name || !access(name, F_OK);
 }
 
 static inline double seconds_now(void)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* handlers, until <GUEST_READY>.finish is there: dispositions with every flag, set with every function that libc has for it, new and old, for signals of
+/* handlers, while it is held: dispositions with every flag, set with every function that libc has for it, new and old, for signals of
  * 1 to 64; masks of each thread; and a handler that stays on its alternate stack all the time, below it a second one. */
 #include "guest.h"
 
@@ -168,7 +168,7 @@ static void outer(int number)
     char here;
     sigset_t mask;
 
-    for (long tick = 0; !finish_wanted(); tick++) {
+    for (long tick = 0; is_held(); tick++) {
         sig_atomic_t before = came[41];
         check_stack(&here, SS_ONSTACK);
         raise(41);

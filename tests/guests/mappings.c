@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* mappings SECONDS [SORT...]: mappings of many sorts (all of them, or those named), each checked at every tick for its
- * content, its rights and how it behaves. `mappings list` names the sorts. What this machine does not have is left out. */
+ * content, its rights and how it behaves. What this machine does not have is left out. */
 #include "guest.h"
 
 #include <pthread.h>
@@ -841,11 +841,6 @@ int main(int argc, char **argv)
     long ticks = ticks_wanted(argc, argv, 1, 5);
     int has[SORTS];
 
-    if (argc > 1 && !strcmp(argv[1], "list")) {
-        for (int i = 0; i < SORTS; i++)
-            puts(sorts[i].name);
-        return 0;
-    }
     sigaction(SIGSEGV, &action, NULL);
     sigaction(SIGBUS, &action, NULL);
     for (int i = 0; i < SORTS; i++) {
@@ -856,7 +851,7 @@ int main(int argc, char **argv)
     }
     fflush(stdout);
     ready();
-    for (long tick = 0; tick < ticks || !may_end(); tick++) {
+    for (long tick = 0; tick < ticks; tick++) {
         for (int i = 0; i < SORTS; i++) {
             sort_name = sorts[i].name;
             if (has[i])

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* openfiles WHAT DIRECTORY: holds files of one hard sort below DIRECTORY, and finds them as they must be at every tick. */
-#include "guest.h"
+#include "sorts.h"
 
 #include <dirent.h>
 #include <dlfcn.h>
@@ -8,19 +8,15 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-static char path[8192];
 static int fds[2048], flags[2048];
 
 static const char *in(const char *name)
 {
-    static const char *directory;
     static char full[4][4096];
     static int next;
 
-    if (!directory)
-        directory = strdup(path);
     next = (next + 1) % 4;
-    snprintf(full[next], sizeof full[next], "%s/%s", directory, name);
+    snprintf(full[next], sizeof full[next], "%s/%s", given, name);
     return full[next];
 }
 
@@ -598,60 +594,35 @@ static int streams_take_lines(void)
     return put(1, "out\n") && put(2, "err\n") && put(5, "five\n") && isatty(0) == isatty(1);
 }
 
-static const struct sort {
-    const char *name;
-    int (*make)(void);
-    int (*works)(void);
-} sorts[] = {
-    { "flags", make_flags, flags_are_there },
-    { "unlinked", make_unlinked, nameless_is_there },
-    { "tmpfile", make_tmpfile, nameless_is_there },
-    { "mapped", make_mapped, mapped_is_there },
-    { "code", make_code, code_is_there },
-    { "locked", make_locked, locks_are_held },
-    { "linked", make_linked, second_follows },
-    { "renamed", make_renamed, second_follows },
-    { "replaced", make_replaced, old_is_there },
-    { "names", make_names, names_are_there },
-    { "many", make_many, many_are_there },
-    { "long", make_long, long_is_there },
-    { "listing", make_listing, listing_goes_on },
-    { "proc", make_proc, proc_is_ours },
-    { "path", make_path, path_is_there },
-    { "upgraded", make_upgraded, code_works },
-    { "elsewhere", make_elsewhere, is_open },
-    { "unreadable", make_unreadable, is_open },
-    { "lost-directory", make_lost_directory, is_open },
-    { "lost-cwd", make_lost_cwd, is_open },
-    { "lost-path", make_lost_path, is_open },
-    { "others", make_others, is_open },
-    { "pipes", make_pipes, pipes_are_there },
-    { "streams", make_streams, streams_take_lines },
+static const struct sort sorts[] = {
+    { "flags", make_flags, flags_are_there, NULL },
+    { "unlinked", make_unlinked, nameless_is_there, NULL },
+    { "tmpfile", make_tmpfile, nameless_is_there, NULL },
+    { "mapped", make_mapped, mapped_is_there, NULL },
+    { "code", make_code, code_is_there, NULL },
+    { "locked", make_locked, locks_are_held, NULL },
+    { "linked", make_linked, second_follows, NULL },
+    { "renamed", make_renamed, second_follows, NULL },
+    { "replaced", make_replaced, old_is_there, NULL },
+    { "names", make_names, names_are_there, NULL },
+    { "many", make_many, many_are_there, NULL },
+    { "long", make_long, long_is_there, NULL },
+    { "listing", make_listing, listing_goes_on, NULL },
+    { "proc", make_proc, proc_is_ours, NULL },
+    { "path", make_path, path_is_there, NULL },
+    { "upgraded", make_upgraded, code_works, NULL },
+    { "elsewhere", make_elsewhere, is_open, NULL },
+    { "unreadable", make_unreadable, is_open, NULL },
+    { "lost-directory", make_lost_directory, is_open, NULL },
+    { "lost-cwd", make_lost_cwd, is_open, NULL },
+    { "lost-path", make_lost_path, is_open, NULL },
+    { "others", make_others, is_open, NULL },
+    { "pipes", make_pipes, pipes_are_there, NULL },
+    { "streams", make_streams, streams_take_lines, NULL },
+    { 0 },
 };
-
-enum { SORTS = sizeof sorts / sizeof sorts[0], TICKS = 160 };
 
 int main(int argc, char **argv)
 {
-    const struct sort *sort = NULL;
-
-    for (int i = 0; argc > 2 && i < SORTS; i++)
-        if (!strcmp(sorts[i].name, argv[1]))
-            sort = &sorts[i];
-    if (!sort)
-        return 2;
-    snprintf(path, sizeof path, "%s", argv[2]);
-    if (!sort->make()) {
-        printf("CANNOT %s: %s\n", sort->name, strerror(errno));
-        return 3;
-    }
-    ready();
-    for (int tick = 0; tick < TICKS; tick++) {
-        errno = 0;
-        if (!sort->works())
-            bad("%s at tick %d: %s", sort->name, tick, strerror(errno));
-        tick_sleep();
-    }
-    printf("OK %s\n", sort->name);
-    return 0;
+    return run_sort(sorts, argc, argv, 160);
 }

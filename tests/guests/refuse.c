@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* refuse WHAT SECONDS: holds one thing that is hard to bring back, uses it at every tick, and goes on computing. A
+/* refuse WHAT SECONDS: holds one thing that is hard to bring back and uses it at every tick. A
  * checkpointer may refuse it by name, or bring it back whole; it must not lose it silently. `refuse list` names all. */
-#include "guest.h"
+#include "sorts.h"
 
 #include <arpa/inet.h>
 #include <linux/aio_abi.h>
@@ -411,70 +411,40 @@ static int memory_is_locked(void)
     return memory_is_there() && locked;
 }
 
-static const struct thing {
-    const char *name;
-    int (*make)(void);
-    int (*works)(void);
-} things[] = {
-    { "socketpair", open_pair, talk },
-    { "pipe", open_pipe, talk },
-    { "full-pipe", open_full_pipe, pass_on },
-    { "listener", open_listener, is_listening },
-    { "epoll", open_epoll, epoll_sees },
-    { "eventfd", open_eventfd, event_counts },
-    { "timerfd", open_timerfd, timer_fires },
-    { "signalfd", open_signalfd, signal_comes },
-    { "inotify", open_inotify, change_is_seen },
-    { "memfd", open_memfd, content_is_there },
-    { "unlinked", open_unlinked, content_is_there },
-    { "flock", open_flock, flock_holds },
-    { "record-lock", open_record_lock, record_lock_holds },
-    { "sysv-memory", open_sysv_memory, sysv_memory_is_there },
-    { "shared-file", open_shared_file, shared_file_follows },
-    { "queue", open_queue, queue_works },
-    { "terminal", open_terminal, terminal_talks },
-    { "directory", open_directory, directory_works },
-    { "itimer", start_itimer, alarms_come },
-    { "timer", start_timer, alarms_come },
-    { "filter", install_filter, filter_works },
-    { "locked-memory", lock_memory, memory_is_locked },
-    { "huge-memfd", open_huge_memfd, is_open },
-    { "secret-memory", open_secret, memory_is_there },
-    { "aio", open_aio, aio_answers },
+static const struct sort things[] = {
+    { "socketpair", open_pair, talk, NULL },
+    { "pipe", open_pipe, talk, NULL },
+    { "full-pipe", open_full_pipe, pass_on, NULL },
+    { "listener", open_listener, is_listening, NULL },
+    { "epoll", open_epoll, epoll_sees, NULL },
+    { "eventfd", open_eventfd, event_counts, NULL },
+    { "timerfd", open_timerfd, timer_fires, NULL },
+    { "signalfd", open_signalfd, signal_comes, NULL },
+    { "inotify", open_inotify, change_is_seen, NULL },
+    { "memfd", open_memfd, content_is_there, NULL },
+    { "unlinked", open_unlinked, content_is_there, NULL },
+    { "flock", open_flock, flock_holds, NULL },
+    { "record-lock", open_record_lock, record_lock_holds, NULL },
+    { "sysv-memory", open_sysv_memory, sysv_memory_is_there, NULL },
+    { "shared-file", open_shared_file, shared_file_follows, NULL },
+    { "queue", open_queue, queue_works, NULL },
+    { "terminal", open_terminal, terminal_talks, NULL },
+    { "directory", open_directory, directory_works, NULL },
+    { "itimer", start_itimer, alarms_come, NULL },
+    { "timer", start_timer, alarms_come, NULL },
+    { "filter", install_filter, filter_works, NULL },
+    { "locked-memory", lock_memory, memory_is_locked, NULL },
+    { "huge-memfd", open_huge_memfd, is_open, NULL },
+    { "secret-memory", open_secret, memory_is_there, NULL },
+    { "aio", open_aio, aio_answers, NULL },
+    { 0 },
 };
-
-enum { THINGS = sizeof things / sizeof things[0] };
-
-static const struct thing *find(const char *wanted)
-{
-    for (int i = 0; i < THINGS; i++)
-        if (!strcmp(things[i].name, wanted))
-            return &things[i];
-    return NULL;
-}
 
 int main(int argc, char **argv)
 {
-    const struct thing *thing = argc > 1 ? find(argv[1]) : NULL;
-    long ticks = ticks_wanted(argc, argv, 2, 5);
-    uint64_t hash = 1;
-
-    if (!thing) {
-        for (int i = 0; i < THINGS; i++)
-            puts(things[i].name);
-        return argc > 1 && !strcmp(argv[1], "list") ? 0 : 2;
-    }
-    if (!thing->make()) {
-        printf("CANNOT %s: %s\n", thing->name, strerror(errno)); /* this machine has no such thing */
-        return 3;
-    }
-    ready();
-    for (long tick = 0; tick < ticks; tick++) {
-        if (!thing->works())
-            bad("%s does not work any more: %s", thing->name, strerror(errno));
-        hash = mix(hash + (uint64_t)tick);
-        tick_sleep();
-    }
-    printf("OK %s %016llx\n", thing->name, (unsigned long long)hash);
+    if (argc != 2 || strcmp(argv[1], "list"))
+        return run_sort(things, argc, argv, ticks_wanted(argc, argv, 2, 5));
+    for (const struct sort *thing = things; thing->name; thing++)
+        puts(thing->name);
     return 0;
 }

@@ -2,6 +2,7 @@
 /* tcp WHAT [PORT]: holds TCP sockets of one sort, both ends of each connection unless it leads to PORT, and finds them as they must be at
  * every tick. `tcp server FILE` is what PORT leads to. */
 #include "internet.h"
+#include "sorts.h"
 #include "streams.h"
 
 #include <netinet/tcp.h>
@@ -10,17 +11,10 @@
 #include <sys/wait.h>
 
 enum { MOST = 400 };
-static int listener, port_outside;
+static int listener;
 static int one[MOST], other[MOST], count; /* ends of connections */
 static union address name_of_one[MOST], name_of_other[MOST];
 static struct stream there[MOST], back[MOST];
-static long tick;
-
-static void check(int good, const char *what)
-{
-    if (!good)
-        bad("%s: %s", what, strerror(errno));
-}
 
 static int new_socket(int family)
 {
@@ -696,7 +690,7 @@ static int make_outside(void)
     union address address = loopback(AF_INET);
     char answer[10];
 
-    address.four.sin_port = htons((uint16_t)port_outside);
+    address.four.sin_port = htons((uint16_t)atoi(given));
     for (count = 0; count < 2; count++) {
         one[count] = new_socket(AF_INET);
         check(!connect(one[count], &address.any, size_of(&address)), "connect");
@@ -737,13 +731,13 @@ static int outside_ends(void)
 }
 
 /* The other side: answers whoever says hello, and keeps all connections. Its port is written to a file. */
-static int serve(const char *file)
+static int serve(void)
 {
     char bytes[5];
     int fd;
 
     listener = new_listener(AF_INET, 10);
-    tell_port(listener, file);
+    tell_port(listener, given);
     while ((fd = accept(listener, NULL, NULL)) >= 0) {
         struct pollfd wait = { .fd = fd, .events = POLLIN };
         if (count++ == 0 && poll(&wait, 1, -1) == 1 && recv(fd, bytes, 5, MSG_WAITALL) == 5)
@@ -778,52 +772,27 @@ static int nothing(void)
     return 1;
 }
 
-static const struct sort {
-    const char *name;
-    int (*make)(void);
-    int (*works)(void);
-    int (*ends)(void);
-} sorts[] = {
+static const struct sort sorts[] = {
     { "pairs", make_pairs, pairs_talk, pairs_end },
     { "many", make_many, pairs_talk, pairs_end },
     { "odd", make_odd, odd_ones_talk, pairs_end },
-    { "self", make_self, self_talks, nothing },
-    { "full", make_full, full_ones_flow, nothing },
+    { "self", make_self, self_talks, NULL },
+    { "full", make_full, full_ones_flow, NULL },
     { "halves", make_halves, halves_are_there, halves_end },
-    { "backlog", make_backlog, the_next_is_accepted, nothing },
+    { "backlog", make_backlog, the_next_is_accepted, NULL },
     { "unconnected", make_unconnected, unconnected_are_there, unconnected_end },
-    { "options", make_options, options_are_kept, nothing },
+    { "options", make_options, options_are_kept, NULL },
     { "blocked", make_blocked, nobody_is_done, blocked_end },
     { "family", make_family, child_answers, child_ends },
     { "outside", make_outside, outside_is_there, outside_ends },
-    { "server", NULL, nothing, nothing },
-    { "urgent", make_urgent, nothing, nothing },
-    { "unaccepted-bytes", make_unaccepted_bytes, nothing, nothing },
-    { "closed-caller", make_closed_caller, nothing, nothing },
+    { "urgent", make_urgent, nothing, NULL },
+    { "unaccepted-bytes", make_unaccepted_bytes, nothing, NULL },
+    { "closed-caller", make_closed_caller, nothing, NULL },
+    { "server", serve, nothing, NULL },
+    { 0 },
 };
-
-enum { SORTS = sizeof sorts / sizeof sorts[0], TICKS = 120 };
 
 int main(int argc, char **argv)
 {
-    const struct sort *sort = NULL;
-
-    for (int i = 0; argc > 1 && i < SORTS; i++)
-        if (!strcmp(sorts[i].name, argv[1]))
-            sort = &sorts[i];
-    if (!sort)
-        return 2;
-    if (sort->make == NULL)
-        return serve(argv[2]);
-    port_outside = argc > 2 ? atoi(argv[2]) : 0;
-    check(sort->make(), sort->name);
-    ready();
-    for (tick = 0; tick < TICKS; tick++) {
-        errno = 0;
-        check(sort->works(), sort->name);
-        tick_sleep();
-    }
-    check(sort->ends(), sort->name);
-    printf("OK %s\n", sort->name);
-    return 0;
+    return run_sort(sorts, argc, argv, 120);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* timers WHAT: timers that run until <GUEST_READY>.finish is there. Expirations are counted with their overruns, and there must be as many
+/* timers WHAT: timers that run while it is held. Expirations are counted with their overruns, and there must be as many
  * as fit into the time that the timer's own clock says; ids, values and what is left must be those of the beginning.
  *
  *   posix     timers of every clock and way to notify, with holes between their ids; one on the clock of a thread
@@ -167,7 +167,7 @@ static void run_posix(void)
     create(&timers[8], CLOCK_MONOTONIC, SIGEV_SIGNAL, 1 * MS);
     create_raw();
     ready();
-    while (!finish_wanted()) {
+    while (is_held()) {
         for (int i = 0; i < MANY; i++)
             if (timers[i].notify == SIGEV_NONE)
                 check_none(&timers[i]);
@@ -210,7 +210,7 @@ static void run_interval(void)
     for (int i = 0; i < 3; i++)
         start[i] = clock_of(clocks[i]);
     ready();
-    while (!finish_wanted()) {
+    while (is_held()) {
         double until = clock_of(CLOCK_PROCESS_CPUTIME_ID) + 0.5; /* of work: each has expired many times by then */
         while (clock_of(CLOCK_PROCESS_CPUTIME_ID) < until)
             x++;
@@ -244,7 +244,7 @@ static void run_alarm(unsigned seconds)
     setitimer(ITIMER_REAL, &every, NULL);
     usleep(50000);
     ready();
-    while (!finish_wanted())
+    while (is_held())
         tick_sleep();
     for (int i = 0; i < 10; i++) /* the first has waited all the time */
         if (sigtimedwait(&set_of_alarm, NULL, &long_time) != SIGALRM)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* traits WHAT SECONDS: threads that each have something of their own: scheduling, personality, memory policy, rights. Each looks
- * at it at every tick. Without arguments it names all there is. */
+ * at it at every tick. */
 #include "guest.h"
 
 #include <asm/prctl.h>
@@ -384,13 +384,11 @@ int main(int argc, char **argv)
     pthread_t threads[PARTS];
     unsigned count = 1;
 
-    for (int i = 0; i < THINGS; i++)
-        if (argc < 2)
-            puts(things[i].name);
-        else if (!strcmp(things[i].name, argv[1]))
+    for (int i = 0; argc > 1 && i < THINGS; i++)
+        if (!strcmp(things[i].name, argv[1]))
             thing = &things[i];
     if (!thing)
-        return argc < 2 ? 0 : 2;
+        return 2;
     while (count < PARTS && thing->parts[count].make)
         count++;
     pthread_barrier_init(&made, NULL, count);

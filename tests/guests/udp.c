@@ -1,19 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* udp WHAT [PORT]: holds UDP sockets of one sort and finds them as they must be at every tick. */
+/* udp WHAT [PORT]: holds UDP sockets of one sort and finds them as they must be at every tick. `udp server FILE` is what PORT leads to. */
 #include "internet.h"
+#include "sorts.h"
 
 #include <poll.h>
 #include <pthread.h>
 
 static int receiver[2], caller[2], wide, unbound, group;
 static union address name_of_receiver[2], name_of_caller[2], name_of_gone;
-static long tick;
-
-static void check(int good, const char *what)
-{
-    if (!good)
-        bad("%s at tick %ld: %s", what, tick, strerror(errno));
-}
 
 static int new_bound(int family)
 {
@@ -201,7 +195,7 @@ static int make_outside(void)
 
     receiver[0] = wait.fd = new_bound(AF_INET);
     union address server = loopback(AF_INET);
-    server.four.sin_port = htons((uint16_t)atoi(getenv("SERVER")));
+    server.four.sin_port = htons((uint16_t)atoi(given));
     send_to(receiver[0], &server, "hello");
     return poll(&wait, 1, 10000) == 1;
 }
@@ -221,53 +215,30 @@ static int make_other(void)
     return receiver[0] >= 0;
 }
 
-static int serve(const char *file)
+static int serve(void)
 {
     char text[16];
     union address sender;
     socklen_t length = sizeof sender;
     int server = new_bound(AF_INET);
 
-    tell_port(server, file);
+    tell_port(server, given);
     while (recvfrom(server, text, sizeof text, 0, &sender.any, &length) >= 0)
         send_to(server, &sender, "world");
     return 1;
 }
 
-static const struct sort {
-    const char *name;
-    int (*make)(void);
-    int (*works)(void);
-    int (*ends)(void);
-} sorts[] = {
+static const struct sort sorts[] = {
     { "talk", make_talk, talks, talk_ends },
     { "group", make_group, groups_hear, nothing },
     { "blocked", make_blocked, nothing, blocked_ends },
     { "other", make_other, nothing, nothing },
     { "outside", make_outside, nothing, outside_ends },
+    { "server", serve, nothing, NULL },
+    { 0 },
 };
-
-enum { SORTS = sizeof sorts / sizeof sorts[0], TICKS = 120 };
 
 int main(int argc, char **argv)
 {
-    const struct sort *sort = NULL;
-
-    if (argc > 2 && !strcmp(argv[1], "server"))
-        return serve(argv[2]);
-    for (int i = 0; argc > 1 && i < SORTS; i++)
-        if (!strcmp(sorts[i].name, argv[1]))
-            sort = &sorts[i];
-    if (!sort)
-        return 2;
-    check(sort->make(), sort->name);
-    ready();
-    for (; tick < TICKS; tick++) {
-        errno = 0;
-        check(sort->works(), sort->name);
-        tick_sleep();
-    }
-    check(sort->ends(), sort->name);
-    printf("OK %s\n", sort->name);
-    return 0;
+    return run_sort(sorts, argc, argv, 120);
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* waiting: signals that wait blocked until <GUEST_READY>.finish is there, of the process and of each thread, some of one number in both; at
+/* waiting: signals that wait blocked while it is held, of the process and of each thread, some of one number in both; at
  * the end each must come out once, in its order, with all that its sender gave it. */
 #include "guest.h"
 
@@ -168,7 +168,7 @@ int main(void)
     queue_own(0);
     queue_all();
     ready();
-    while (!finish_wanted()) {
+    while (is_held()) {
         sigpending(&waits);
         if (!sigismember(&waits, SIGUSR1) || !sigismember(&waits, QUEUED) || sigismember(&waits, SIGINT))
             bad("what waits has changed");

@@ -363,7 +363,7 @@ int main(int argc, char **argv)
         sorts[i].make();
         fflush(stdout);
         ready();
-        for (long tick = 0; tick < ticks || !may_end(); tick++) {
+        for (long tick = 0; tick < ticks; tick++) {
             sorts[i].check((uint64_t)tick);
             tick_sleep();
         }
