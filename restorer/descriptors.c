@@ -83,22 +83,12 @@ int descriptors_clear(struct restoring *restoring)
 
 /* ---- what is shared ---- */
 
-static int lift(const struct restoring *restoring, int fd)
-{
-    int high = fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1);
-
-    if (high < 0)
-        high = -errno;
-    close(fd);
-    return high;
-}
-
 static int make_mail(const struct restoring *task, struct shared_description *shared)
 {
     if (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, shared->mail))
         return -errno;
     for (int i = 0; i < 2; i++)
-        if ((shared->mail[i] = lift(task, shared->mail[i])) < 0)
+        if ((shared->mail[i] = descriptor_lift(task, shared->mail[i])) < 0)
             return shared->mail[i];
     return 0;
 }
@@ -108,7 +98,7 @@ static int open_record(struct restoring *task, const struct kind *kind, struct r
     int error = kind->open ? kind->open(task, record) : 0;
 
     if (!error && kind->open && fcntl(shared->first_number, F_GETFD) >= 0) {
-        shared->held = lift(task, shared->first_number);
+        shared->held = descriptor_lift(task, shared->first_number);
         return shared->held < 0 ? shared->held : 0;
     }
     return error ? error : make_mail(task, shared);

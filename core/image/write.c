@@ -74,7 +74,7 @@ int image_writer_open(struct image_writer *writer, const char *directory, const 
     return error;
 }
 
-static int write_at(int descriptor, const void *bytes, size_t length, uint64_t offset)
+int image_write_at(int descriptor, const void *bytes, size_t length, uint64_t offset)
 {
     const char *at = bytes;
 
@@ -104,7 +104,7 @@ int image_write_block(struct image_writer *writer, const void *bytes, size_t len
     block->codec = CODEC_RAW;
     block->reserved = 0;
     block->checksum = checksum_of(bytes, length);
-    error = fail(writer, write_at(writer->descriptor, bytes, length, block->offset));
+    error = fail(writer, image_write_at(writer->descriptor, bytes, length, block->offset));
     /* Only a hint, so that image_write_end has little left to wait for; errors of the disk come out there. */
     if (!error)
         (void)sync_file_range(writer->descriptor, (off_t)block->offset, (off_t)length, SYNC_FILE_RANGE_WRITE);
@@ -170,9 +170,9 @@ int image_write_end(struct image_writer *writer)
     if (error)
         return error;
     finish_header(writer);
-    error = write_at(writer->descriptor, writer->index.bytes, writer->index.length, writer->header.index_offset);
+    error = image_write_at(writer->descriptor, writer->index.bytes, writer->index.length, writer->header.index_offset);
     if (!error)
-        error = write_at(writer->descriptor, &writer->header, sizeof writer->header, 0);
+        error = image_write_at(writer->descriptor, &writer->header, sizeof writer->header, 0);
     if (!error)
         error = sync_data(writer->descriptor);
     return fail(writer, error);

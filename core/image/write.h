@@ -34,6 +34,9 @@ int image_temporary_name(char *to, size_t size, const char *name);
  * writeback early. -errno, -ENOSPC, -EDQUOT and -EFBIG (ignore SIGXFSZ!) among them. */
 int image_write_block(struct image_writer *writer, const void *bytes, size_t length, struct block_record *block);
 
+/* All of it, whoever interrupts. 0 or -errno. */
+int image_write_at(int descriptor, const void *bytes, size_t length, uint64_t offset);
+
 /* Appends a record to the index. The payload is copied. From one thread at a time. -errno (also payload->error). */
 int image_write_record(struct image_writer *writer, uint16_t tag, uint16_t flags, uint32_t process,
                        const struct buffer *payload);

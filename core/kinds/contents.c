@@ -259,19 +259,6 @@ void contents_forget(struct saving *saving)
     }
 }
 
-static int write_at(int fd, const uint8_t *bytes, uint64_t length, uint64_t offset)
-{
-    while (length) {
-        ssize_t wrote = pwrite(fd, bytes, length, (off_t)offset);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote <= 0)
-            return wrote ? -errno : -EIO;
-        bytes += wrote, offset += (uint64_t)wrote, length -= (uint64_t)wrote;
-    }
-    return 0;
-}
-
 /* One content on its way out of the image. */
 struct filling {
     const struct kept_file *kept;
@@ -290,7 +277,7 @@ static int clear_to(struct filling *filling, uint64_t end)
     if (filling->clear && filling->at < end &&
         fallocate(filling->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)filling->at, (off_t)(end - filling->at)))
         for (uint64_t at = filling->at; !error && at < end; at += PAGE_BYTES)
-            error = write_at(filling->fd, zeros, end - at < PAGE_BYTES ? end - at : PAGE_BYTES, at);
+            error = image_write_at(filling->fd, zeros, end - at < PAGE_BYTES ? end - at : PAGE_BYTES, at);
     return error;
 }
 
@@ -309,7 +296,7 @@ static int write_block(struct filling *filling, const struct image_block *block,
         if (!error && filling->memory)
             memcpy(filling->memory + run->address, bytes, length);
         else if (!error && filling->fd >= 0)
-            error = write_at(filling->fd, bytes, end > size ? size - run->address : length, run->address);
+            error = image_write_at(filling->fd, bytes, end > size ? size - run->address : length, run->address);
         filling->at = end;
         bytes += length;
     }

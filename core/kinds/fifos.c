@@ -215,8 +215,10 @@ static int fifos_make(struct restoring *restoring, struct reader *reader)
     error = fd < 0 ? fd : prepare(restoring, &record, fd);
     *fifo = (struct fifo){ .next = restoring->fifos, .device = record.device, .inode = record.inode, .fd = -1 };
     restoring->fifos = fifo;
-    if (!error && (fifo->fd = fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1)) < 0)
-        error = -errno;
+    if (!error) {
+        fifo->fd = descriptor_lift(restoring, fd);
+        return fifo->fd < 0 ? fifo->fd : 0;
+    }
     if (fd >= 0)
         close(fd);
     return error;

@@ -229,6 +229,8 @@ char *descriptor_info(const struct descriptor *descriptor);
 void descriptor_describe(const struct descriptor *descriptor, struct descriptor_record *ret_record);
 /* Gives an open file the recorded number and close-on-exec flag, and closes fd. 0 or -errno. */
 int descriptor_place(const struct descriptor_record *record, int fd);
+/* Out of the way of the image's numbers: a descriptor above restoring->highest in place of `fd`. -errno, also as `fd`. */
+int descriptor_lift(const struct restoring *restoring, int fd);
 /* For a record that shares its description with a lower one, which is there already. 0 or -errno. */
 int descriptor_share(const struct descriptor_record *record);
 /* Is what /proc/PID/fd says of it still the path of the same thing? */

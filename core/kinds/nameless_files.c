@@ -84,18 +84,12 @@ static int make_in(const char *directory)
 static int make(const struct restoring *restoring, const char *path)
 {
     char *directory = directory_of(path);
-    int fd = directory ? make_in(directory) : -ENOMEM, high;
+    int fd = directory ? make_in(directory) : -ENOMEM;
 
     free(directory);
     for (int i = 0; fd < 0 && fd != -ENOMEM && !restoring->policy.strict && other_directory(i); i++)
         fd = make_in(other_directory(i));
-    if (fd < 0)
-        return fd;
-    high = fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1);
-    if (high < 0)
-        high = -errno;
-    close(fd);
-    return high;
+    return descriptor_lift(restoring, fd);
 }
 
 int nameless_file(struct restoring *restoring, const char *path, const struct kept_file *kept)

@@ -205,10 +205,9 @@ static int lift_ends(struct restoring *restoring, struct pipe_pair *pair)
     if (pipe2(ends, O_CLOEXEC))
         return -errno;
     for (int i = 0; i < 2; i++) {
-        pair->ends[i] = fcntl(ends[i], F_DUPFD_CLOEXEC, restoring->highest + 1);
+        pair->ends[i] = descriptor_lift(restoring, ends[i]);
         if (pair->ends[i] < 0)
-            error = -errno;
-        close(ends[i]);
+            error = pair->ends[i];
     }
     return error;
 }

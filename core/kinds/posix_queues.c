@@ -125,15 +125,12 @@ static int queues_check(struct restoring *restoring, struct reader *reader)
 static int make_queue(struct restoring *restoring, const struct queue_record *record, const char *name)
 {
     struct mq_attr attributes = { .mq_maxmsg = (long)record->most, .mq_msgsize = (long)record->size };
-    int fd = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &attributes), high;
+    int fd = mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &attributes);
 
     if (fd < 0 || (!record->named && mq_unlink(name)) || fchmod(fd, record->mode & 0777))
         return -errno;
-    high = fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1);
-    close(fd);
-    return high < 0 ? -errno
-                    : object_add(restoring,
-                                 &(struct made_object){ .sort = OBJECT_QUEUE, .number = record->number, .fd = high });
+    fd = descriptor_lift(restoring, fd);
+    return fd < 0 ? fd : object_add(restoring, &(struct made_object){ .sort = OBJECT_QUEUE, .number = record->number, .fd = fd });
 }
 
 static int queues_make(struct restoring *restoring, struct reader *reader)

@@ -183,11 +183,8 @@ static int process_open(struct restoring *restoring, struct reader *reader)
     else if ((fd = open(executable, O_RDONLY | O_CLOEXEC)) < 0)
         fd = -errno;
     free(executable);
-    if (fd < 0)
-        return fd;
-    restoring->executable = fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1);
-    close(fd);
-    return restoring->executable < 0 ? -errno : 0;
+    restoring->executable = descriptor_lift(restoring, fd);
+    return restoring->executable < 0 ? restoring->executable : 0;
 }
 
 static int process_last(struct restoring *restoring, struct reader *reader)

@@ -82,13 +82,8 @@ static int copy_segment(struct saving *saving, int id, uint64_t size)
 
     if (!error && is_of_huge_pages((uint64_t)bytes))
         error = refuse(saving, "R-HUGETLB", "the segment with id %d is of huge pages", id);
-    for (uint64_t at = 0; !error && at < size;) {
-        ssize_t wrote = pwrite(fd, (char *)bytes + at, size - at, (off_t)at);
-        if (wrote <= 0)
-            error = wrote ? -errno : -EIO;
-        else
-            at += (uint64_t)wrote;
-    }
+    if (!error)
+        error = image_write_at(fd, bytes, size, 0);
     if (bytes != (void *)-1)
         shmdt(bytes);
     if (error == -EACCES)

@@ -732,17 +732,6 @@ static int shared_memory_check(struct restoring *restoring, struct reader *reade
     return reader->error;
 }
 
-static int lift(const struct restoring *restoring, int fd)
-{
-    int high = fd < 0 ? -errno : fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1);
-
-    if (fd < 0)
-        return high;
-    high = high < 0 ? -errno : high;
-    close(fd);
-    return high;
-}
-
 /* Linux before 6.3 knows neither of the two flags for execution, and makes all memfds executable. */
 static int make_memfd(const struct restoring *restoring, const struct object_record *record, const char *name)
 {
@@ -752,7 +741,7 @@ static int make_memfd(const struct restoring *restoring, const struct object_rec
 
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create(name, flags);
-    return lift(restoring, fd);
+    return fd < 0 ? -errno : descriptor_lift(restoring, fd);
 }
 
 static int make_directories(const char *path)
@@ -814,7 +803,7 @@ static int make_posix(const struct restoring *restoring, const struct object_rec
     if (!error && has_path && !keeps_path && unlink(path))
         error = -errno;
     if (!error)
-        return lift(restoring, fd);
+        return descriptor_lift(restoring, fd);
     close(fd);
     return error;
 }

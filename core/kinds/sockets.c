@@ -323,14 +323,3 @@ int socket_place(const struct descriptor_record *record, int fd)
         return fcntl(fd, F_SETFD, record->flags & O_CLOEXEC ? FD_CLOEXEC : 0) ? -errno : 0;
     return dup3(fd, record->number, record->flags & O_CLOEXEC) < 0 ? -errno : 0;
 }
-
-int socket_put_aside(const struct restoring *restoring, int fd)
-{
-    int aside = fd < 0 ? -errno : fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1), error;
-
-    if (fd < 0)
-        return aside;
-    error = aside < 0 ? -errno : aside;
-    close(fd);
-    return error;
-}

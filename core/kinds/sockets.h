@@ -39,8 +39,5 @@ int socket_options_pass(const struct socket_option *table, struct reader *reader
 
 /* Gives a socket that `make` keeps the recorded number and flags; the socket stays where it is. 0 or -errno. */
 int socket_place(const struct descriptor_record *record, int fd);
-/* Out of the way of the image's numbers: a descriptor above restoring->highest in place of fd, or -errno (so is a
- * negative fd). */
-int socket_put_aside(const struct restoring *restoring, int fd);
 
 #endif

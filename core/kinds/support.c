@@ -397,6 +397,19 @@ int descriptor_place(const struct descriptor_record *record, int fd)
     return error;
 }
 
+int descriptor_lift(const struct restoring *restoring, int fd)
+{
+    int high;
+
+    if (fd < 0)
+        return fd;
+    high = fcntl(fd, F_DUPFD_CLOEXEC, restoring->highest + 1);
+    if (high < 0)
+        high = -errno;
+    close(fd);
+    return high;
+}
+
 int descriptor_share(const struct descriptor_record *record)
 {
     return duplicate_to(record->same_as, record);

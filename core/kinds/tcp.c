@@ -366,7 +366,7 @@ static int fill(int from, int to, const char *bytes, uint32_t length)
 
 static int put_aside(struct tcp_socket *socket, int fd)
 {
-    socket->fd = socket_put_aside(socket->restoring, fd);
+    socket->fd = descriptor_lift(socket->restoring, fd);
     return socket->fd < 0 ? socket->fd : 0;
 }
 

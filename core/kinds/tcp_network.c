@@ -43,7 +43,7 @@ static int enter(struct restoring *restoring)
     if ((error = bring_up()))
         return error;
     fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-    fd = socket_put_aside(restoring, fd);
+    fd = fd < 0 ? -errno : descriptor_lift(restoring, fd);
     if (fd < 0)
         return fd;
     restoring->network = fd;

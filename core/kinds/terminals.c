@@ -249,13 +249,11 @@ static int open_master(const struct restoring *restoring, int wanted, int *ret_m
 
 static int open_slave(const struct restoring *restoring, int master)
 {
-    int locked = 0, slave, above;
+    int locked = 0, slave;
 
     if (ioctl(master, TIOCSPTLCK, &locked) || (slave = ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC)) < 0)
         return -errno;
-    above = fcntl(slave, F_DUPFD_CLOEXEC, restoring->highest + 1);
-    close(slave);
-    return above < 0 ? -errno : above;
+    return descriptor_lift(restoring, slave);
 }
 
 /* Modes first: what is put in must lie there as they say. The owner is set as far as this user may. */

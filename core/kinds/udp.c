@@ -249,7 +249,7 @@ static int udp_make(struct restoring *restoring, struct reader *reader)
     }
     socket->next = restoring->udp;
     restoring->udp = socket;
-    socket->fd = socket_put_aside(restoring, make_socket(socket));
+    socket->fd = descriptor_lift(restoring, make_socket(socket));
     if (socket->fd < 0)
         return socket->fd;
     if (is_bound(&socket->record) && (error = inet_bind(socket->fd, &socket->record.local)))

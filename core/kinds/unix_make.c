@@ -35,12 +35,14 @@ static int put_away(const struct making *making, const struct unix_socket *is, i
 {
     int number = is ? is->record.descriptor.number : -1;
 
-    if (fd < 0 || !is || making->restoring->image->header.process_count != 1)
-        return socket_put_aside(making->restoring, fd);
+    if (fd < 0)
+        return -errno;
+    if (!is || making->restoring->image->header.process_count != 1)
+        return descriptor_lift(making->restoring, fd);
     if (fd == number)
         return fd;
     if (fcntl(number, F_GETFD) >= 0 || dup3(fd, number, O_CLOEXEC) < 0)
-        return socket_put_aside(making->restoring, fd);
+        return descriptor_lift(making->restoring, fd);
     close(fd);
     return number;
 }
