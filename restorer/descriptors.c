@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "../core/floor/passing.h"
 #include "bubble.h"
 
 enum { OWN_ROOM = 64, MOST_NUMBERS = 1 << 20 /* /proc/sys/fs/nr_open */ };
@@ -176,39 +177,6 @@ int descriptors_open(struct restoring *restoring, struct reader record)
     return error ? error : 1;
 }
 
-union letter {
-    struct cmsghdr header;
-    char room[CMSG_SPACE(sizeof(int))];
-};
-
-static int send_one(int mail, int fd)
-{
-    union letter letter = { 0 };
-    struct iovec vector = { .iov_base = "d", .iov_len = 1 };
-    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &letter, .msg_controllen = sizeof letter };
-
-    letter.header = (struct cmsghdr){ .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof fd) };
-    memcpy(CMSG_DATA(&letter.header), &fd, sizeof fd);
-    return sendmsg(mail, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-/* The letter stays there for the next one. */
-static int receive_one(int mail)
-{
-    union letter letter = { 0 };
-    char byte;
-    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
-    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &letter, .msg_controllen = sizeof letter };
-    int fd;
-
-    if (recvmsg(mail, &message, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0)
-        return -errno;
-    if (letter.header.cmsg_type != SCM_RIGHTS)
-        return -EPROTO;
-    memcpy(&fd, CMSG_DATA(&letter.header), sizeof fd);
-    return fd;
-}
-
 int descriptors_wire(struct restoring *restoring, struct reader record)
 {
     struct descriptor_record descriptor;
@@ -222,8 +190,10 @@ int descriptors_wire(struct restoring *restoring, struct reader record)
         return 0;
     if (shared->held >= 0)
         return 1;
-    fd = receive_one(shared->mail[1]);
-    error = fd < 0 ? fd : descriptor_place(&descriptor, fd);
+    /* it stays there for the next one */
+    error = (int)passing_receive(shared->mail[1], &fd, 1, MSG_PEEK | MSG_DONTWAIT);
+    if (!error)
+        error = descriptor_place(&descriptor, fd);
     return error ? error : 1;
 }
 
@@ -236,5 +206,5 @@ int descriptors_send(struct restoring *restoring, struct reader record)
     if (reader_take(&record, &descriptor, sizeof descriptor))
         return record.error;
     shared = find(restoring, descriptor.number, &is_first);
-    return shared && is_first && shared->held < 0 ? send_one(shared->mail[0], descriptor.number) : 0;
+    return shared && is_first && shared->held < 0 ? (int)passing_send(shared->mail[0], &descriptor.number, 1) : 0;
 }

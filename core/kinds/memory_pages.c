@@ -201,28 +201,31 @@ static int mapping_ranges(struct saving *saving, const struct mapping *mapping, 
     return scan(saving, mapping, is_changed_file(mapping) ? ASK_CHANGED : ASK_MEMORY, ranges);
 }
 
-int memory_page_ranges(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count)
+static int guard_ranges(struct saving *saving, const struct mapping *mapping, struct ranges *ranges)
+{
+    return scan(saving, mapping, ASK_GUARD, ranges);
+}
+
+static int all_ranges(struct saving *saving, int (*of)(struct saving *, const struct mapping *, struct ranges *),
+                      struct page_range **ret_ranges, size_t *ret_count)
 {
     struct ranges ranges = { 0 };
     int error = 0;
 
     for (size_t i = 0; !error && i < saving->mappings.count; i++)
         if (!memory_is_foreign(saving, &saving->mappings.items[i]))
-            error = mapping_ranges(saving, &saving->mappings.items[i], &ranges);
+            error = of(saving, &saving->mappings.items[i], &ranges);
     *ret_ranges = ranges.items;
     *ret_count = ranges.count;
     return error;
 }
 
+int memory_page_ranges(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count)
+{
+    return all_ranges(saving, mapping_ranges, ret_ranges, ret_count);
+}
+
 int memory_guards(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count)
 {
-    struct ranges ranges = { 0 };
-    int error = 0;
-
-    for (size_t i = 0; !error && i < saving->mappings.count; i++)
-        if (!memory_is_foreign(saving, &saving->mappings.items[i]))
-            error = scan(saving, &saving->mappings.items[i], ASK_GUARD, &ranges);
-    *ret_ranges = ranges.items;
-    *ret_count = ranges.count;
-    return error == -EOPNOTSUPP ? 0 : error;
+    return all_ranges(saving, guard_ranges, ret_ranges, ret_count);
 }

@@ -136,16 +136,17 @@ static int is_exposed(const struct agent_traits *traits)
     return 0;
 }
 
-static int lacks_nodes(const uint64_t nodes[AGENT_MASK_WORDS])
+static void check_nodes(struct restoring *restoring, const uint64_t nodes[AGENT_MASK_WORDS])
 {
     uint64_t here[AGENT_MASK_WORDS] = { 0 };
+    int lacks = 0;
 
     if (syscall(SYS_get_mempolicy, NULL, here, sizeof here * 8 + 1, NULL, MPOL_F_MEMS_ALLOWED))
         here[0] = 1; /* without such policies there is one node */
     for (int i = 0; i < AGENT_MASK_WORDS; i++)
-        if (nodes[i] & ~here[i])
-            return 1;
-    return 0;
+        lacks |= (nodes[i] & ~here[i]) != 0;
+    if (lacks)
+        adapted(restoring, "R-MEMORY-POLICY", "the program's memory was bound to nodes that are not here; it takes those that are");
 }
 
 static uint64_t own_capabilities(void)
@@ -168,8 +169,7 @@ static void check_one(struct restoring *restoring, const struct agent_traits *tr
         missing(restoring, "R-CPU: the program had switched speculation off, which this machine does not let it");
     if (traits->io_flusher && prctl(PR_GET_IO_FLUSHER, 0, 0, 0, 0) < 0)
         adapted(restoring, "R-SCHEDULING", "threads were marked as flushers of I/O, which this restart may not do");
-    if (lacks_nodes(traits->nodes))
-        adapted(restoring, "R-MEMORY-POLICY", "the program's memory was bound to nodes that are not here; it takes those that are");
+    check_nodes(restoring, traits->nodes);
 }
 
 static int traits_check(struct restoring *restoring, struct reader *reader)
@@ -182,8 +182,7 @@ static int traits_check(struct restoring *restoring, struct reader *reader)
     for (uint32_t i = 0; i < head.thread_count && !reader_take(reader, &record, sizeof record); i++)
         check_one(restoring, &record.traits);
     for (uint32_t i = 0; i < head.policy_count && !reader_take(reader, &policy, sizeof policy); i++)
-        if (lacks_nodes(policy.nodes))
-            adapted(restoring, "R-MEMORY-POLICY", "the program's memory was bound to nodes that are not here; it takes those that are");
+        check_nodes(restoring, policy.nodes);
     return reader->error;
 }
 

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "../../core/floor/passing.h"
 #include "../../core/floor/text.h"
 #include "saver.h"
 
@@ -83,44 +84,6 @@ int meeting_accept(struct process *process, int pid, int *ret_connection)
     return -ETIMEDOUT;
 }
 
-int meeting_receive(int connection, int *ret_descriptors, int count)
-{
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(AGENT_MAX_HANDLES * sizeof(int))];
-    } control = { 0 };
-    char byte;
-    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
-    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
-                              .msg_controllen = sizeof control };
-    ssize_t got = recvmsg(connection, &message, MSG_CMSG_CLOEXEC);
-
-    if (got < 0)
-        return -errno;
-    if (!got || control.header.cmsg_type != SCM_RIGHTS || control.header.cmsg_len != CMSG_LEN((size_t)count * sizeof(int)))
-        return -EPROTO;
-    memcpy(ret_descriptors, CMSG_DATA(&control.header), (size_t)count * sizeof(int));
-    return 0;
-}
-
-static int give_descriptor(int connection, int descriptor)
-{
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control = { 0 };
-    char byte = 'c';
-    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
-    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
-                              .msg_controllen = sizeof control };
-
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(sizeof descriptor);
-    memcpy(CMSG_DATA(&control.header), &descriptor, sizeof descriptor);
-    return sendmsg(connection, &message, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 int meeting_order(struct process *process, enum agent_order order, int *descriptors, int count)
 {
     int connection = -1, error;
@@ -128,7 +91,7 @@ int meeting_order(struct process *process, enum agent_order order, int *descript
     stop_order_give(process, order);
     error = meeting_accept(process, (int)process->page->pid, &connection);
     if (!error)
-        error = count ? meeting_receive(connection, descriptors, count) : give_descriptor(connection, *descriptors);
+        error = (int)(count ? passing_receive(connection, descriptors, (size_t)count, 0) : passing_send(connection, descriptors, 1));
     if (!error)
         error = stop_order_wait(process);
     if (connection >= 0)

@@ -104,7 +104,6 @@ int obstacles_fail(struct process *process, uint32_t tid); /* it did not */
 /* meeting.c: the abstract socket. */
 int meeting_open(struct step *step);
 int meeting_accept(struct process *process, int pid, int *ret_connection);    /* of that process; -errno */
-int meeting_receive(int connection, int *ret_descriptors, int count);
 /* Gives an order whose answer comes over a connection: `count` descriptors are received, or, count 0, the one at
  * *descriptors is handed over. 0 or -errno. */
 int meeting_order(struct process *process, enum agent_order order, int *descriptors, int count);

@@ -11,6 +11,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "../../core/floor/passing.h"
 #include "../../core/floor/text.h"
 #include "saver.h"
 
@@ -180,7 +181,7 @@ int twin_leave(struct process *process)
     syscall(SYS_futex, &process->page->twin_order, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
     error = meeting_accept(process, process->page->twin_pid, &process->twin);
     if (!error)
-        error = meeting_receive(process->twin, handles, 2);
+        error = (int)passing_receive(process->twin, handles, 2, 0);
     if (error)
         return fail_with(process, error, "the twin does not answer");
     process->saving.memory = handles[0];

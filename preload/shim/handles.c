@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <sys/un.h>
 
+#include "../../core/floor/passing.h"
 #include "../../core/floor/syscalls.h"
 #include "../../core/floor/text.h"
 #include "shim.h"
@@ -36,26 +37,6 @@ long handles_connect(const char *name)
 
 const char *const handles_of_memory[HANDLES_OF_MEMORY] = { "/proc/self/mem", "/proc/self/pagemap" };
 
-static long send_descriptors(int socket, const int *descriptors, size_t count)
-{
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(AGENT_MAX_HANDLES * sizeof(int))];
-    } control = { 0 };
-    char byte = 'h';
-    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
-    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
-                              .msg_controllen = CMSG_SPACE(count * sizeof(int)) };
-    long result;
-
-    control.header.cmsg_level = SOL_SOCKET;
-    control.header.cmsg_type = SCM_RIGHTS;
-    control.header.cmsg_len = CMSG_LEN(count * sizeof(int));
-    __builtin_memcpy(CMSG_DATA(&control.header), descriptors, count * sizeof(int));
-    result = SYS_CALL(sendmsg, socket, &message, MSG_NOSIGNAL, 0, 0, 0);
-    return result < 0 ? result : 0;
-}
-
 long handles_send(int socket, const char *const *names, int count)
 {
     int handles[HANDLES_OF_MEMORY] = { 0 }, opened = 0;
@@ -67,7 +48,7 @@ long handles_send(int socket, const char *const *names, int count)
             handles[opened++] = (int)result;
     }
     if (result >= 0)
-        result = send_descriptors(socket, handles, (size_t)count);
+        result = passing_send(socket, handles, (size_t)count);
     while (opened)
         sys_close(handles[--opened]);
     return result < 0 ? result : 0;
@@ -75,28 +56,7 @@ long handles_send(int socket, const char *const *names, int count)
 
 long handles_send_wanted(int socket, const struct agent_page *page)
 {
-    return send_descriptors(socket, page->to_send, page->to_send_count);
-}
-
-static long receive_descriptor(int socket)
-{
-    union {
-        struct cmsghdr header;
-        char room[CMSG_SPACE(sizeof(int))];
-    } control = { 0 };
-    char byte;
-    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
-    struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1, .msg_control = &control,
-                              .msg_controllen = sizeof control };
-    long got = SYS_CALL(recvmsg, socket, &message, MSG_CMSG_CLOEXEC, 0, 0, 0);
-    int fd;
-
-    if (got < 0)
-        return got;
-    if (got == 0 || control.header.cmsg_type != SCM_RIGHTS)
-        return -EPROTO;
-    __builtin_memcpy(&fd, CMSG_DATA(&control.header), sizeof fd);
-    return fd;
+    return passing_send(socket, page->to_send, page->to_send_count);
 }
 
 /* linux/fs.h from 6.7 on: struct pm_scan_arg, and bits of a page */
@@ -236,19 +196,20 @@ static long copy_range(const struct agent_page *page, int fd, const struct agent
 static long copy_all(struct agent_page *page, int socket)
 {
     uint64_t offset = 0, pending = stop_pending();
-    long error = 0, fd = receive_descriptor(socket);
+    int fd;
+    long error = passing_receive(socket, &fd, 1, 0);
     struct rlimit limit;
 
-    if (fd < 0)
-        return fd;
+    if (error)
+        return error;
     SYS_CALL(prlimit64, 0, RLIMIT_FSIZE, 0, &limit, 0, 0);
     may_write = limit.rlim_cur;
     for (uint32_t i = 0; !error && i < page->range_count; i++)
         error = page->lacking[i] && has_guards(page, &page->ranges[i]) ? -ENODATA
-                                                                      : copy_range(page, (int)fd, &page->ranges[i], &offset);
+                                                                      : copy_range(page, fd, &page->ranges[i], &offset);
     if (error == -EFBIG)
         stop_swallow(SIGXFSZ, pending); /* the program's RLIMIT_FSIZE is ours too */
-    sys_close((int)fd);
+    sys_close(fd);
     return error;
 }
 
