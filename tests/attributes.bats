@@ -150,7 +150,7 @@ small_cpuset() {
     run sh -c 'echo $$ >"$1" && shift && exec "$@"' - "$GROUP" "${BECOME[@]}" "$STASIS" restart --check --strict "$IMAGE"
     [ "$status" = 69 ] && [[ $output == *R-SCHEDULING*none\ is\ here*--strict* ]]
     start bound sh -c 'kill -STOP $$; exec "$@"' - "$STASIS" restart "$IMAGE"
-    until_true 60 is_stopped
+    until_true 60 is_stopped "$PID"
     echo "$PID" >"$GROUP"
     kill -CONT "$PID"
     until_true 60 is_back_or_gone
@@ -158,12 +158,6 @@ small_cpuset() {
     : >"$T/bound.err"
     ends_well bound
     says_ok bound
-}
-
-is_stopped() {
-    local STATE=''
-    own_state "$PID"
-    [ "$STATE" = T ]
 }
 
 # Few machines have them: what the program answers is made up here.

@@ -160,9 +160,9 @@ at_full_speed() {
 @test "Ctrl-Z: woken, taken, and stopped again" {
     start_awkward stopped malloc 3
     kill -TSTP "$PID"
-    until_true 60 grep -qs '^State:.*T (stopped)' "/proc/$PID/status"
+    until_true 60 is_stopped "$PID"
     take "$PID"
-    until_true 60 grep -qs '^State:.*T (stopped)' "/proc/$PID/status"
+    until_true 60 is_stopped "$PID"
     kill -CONT "$PID"
     ends_well stopped
     says_ok stopped

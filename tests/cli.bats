@@ -324,14 +324,10 @@ sys.exit(23)'
     kill_hard "$PID"
     restart_back stops "$IMAGE"
     kill -TSTP "$PID"
-    until_true 60 is_job_stopped "$PID"
+    until_true 60 is_stopped "$PID"
     kill -CONT "$PID"
     ends_well stops
     says_ok stops
-}
-
-is_job_stopped() {
-    grep -qs '^State:.*T (stopped)' "/proc/$1/status"
 }
 
 @test "restart: pipes of the program become those of the command" {

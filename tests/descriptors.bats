@@ -8,14 +8,8 @@ load helpers
 }
 
 @test "a descriptor whose owner is another program, a directory that tells by signals: refused by name, and the program runs on" {
-    start_guest outside "$GUESTS/owners" outside 1
-    refused "$PID" 69
-    [[ $stderr == *R-DESCRIPTOR-OWNER* ]]
-    ends_well outside
-    start_guest directory "$GUESTS/owners" directory 1
-    refused "$PID" 69
-    [[ $stderr == *R-DIRECTORY-NOTIFY* ]]
-    ends_well directory
+    refused_as R-DESCRIPTOR-OWNER "$GUESTS/owners" outside 1
+    refused_as R-DIRECTORY-NOTIFY "$GUESTS/owners" directory 1
 }
 
 @test "two thousand descriptors: one file opened again and again, files, pipes; the highest number there may be, with gaps" {

@@ -48,19 +48,6 @@ load helpers
     survives inotify "$GUESTS/events" inotify
 }
 
-# refused_as NAME WHAT [ARGUMENT]: the checkpoint of `forbidden WHAT` is refused by that name, and the program runs on.
-refused_as() {
-    local name=$1
-    shift
-    start_guest "$1" "$GUESTS/forbidden" "$@"
-    ! grep NONE "$T/$1.out" || skip "needs: a machine with $1"
-    refused "$PID" 69
-    [[ "$stderr" == *"$name:"* ]] || fail "another name: $stderr"
-    ends_well "$1"
-    says_ok "$1"
-    [ -z "$(ls -A "$IMAGES")" ] || fail "an image of what was refused"
-}
-
 # For what only root may have: whoever runs the tests.
 as_root() {
     needs_root "$1"
@@ -69,17 +56,17 @@ as_root() {
 }
 
 @test "epoll: what no descriptor leads to any more is refused by name" {
-    refused_as R-EPOLL lost-registration
+    refused_as R-EPOLL "$GUESTS/forbidden" lost-registration
 }
 
 @test "inotify: what has been moved, or was asked for by a raw system call, is refused by name" {
-    refused_as R-INOTIFY moved-watch
-    refused_as R-INOTIFY raw-watch
+    refused_as R-INOTIFY "$GUESTS/forbidden" moved-watch
+    refused_as R-INOTIFY "$GUESTS/forbidden" raw-watch
 }
 
 @test "timerfd: an alarm clock is refused by name" {
     as_root "for alarm clocks"
-    refused_as R-TIMERFD alarm-timer
+    refused_as R-TIMERFD "$GUESTS/forbidden" alarm-timer
 }
 
 @test "timerfd: expirations that a kernel cannot give refuse the restart by name" {
@@ -95,15 +82,15 @@ as_root() {
 @test "refused by name: fanotify, userfaultfd, io_uring, perf_event" {
     local what
     for what in FANOTIFY:fanotify USERFAULTFD:userfaultfd IO-URING:io-uring IO-URING:polled-ring IO-URING:mapped-ring PERF-EVENT:perf-event; do
-        refused_as "R-${what%:*}" "${what#*:}"
+        refused_as "R-${what%:*}" "$GUESTS/forbidden" "${what#*:}"
     done
 }
 
 @test "refused by name: bpf and kvm" {
     as_root "for maps of bpf"
-    refused_as R-BPF bpf-map
+    refused_as R-BPF "$GUESTS/forbidden" bpf-map
     [ -e /dev/kvm ] || skip "needs: a machine with /dev/kvm"
-    refused_as R-KVM device /dev/kvm
+    refused_as R-KVM "$GUESTS/forbidden" device /dev/kvm
 }
 
 # The nodes are of another device, which this machine has; in a /dev of the program's own.
@@ -135,5 +122,5 @@ END
 }
 
 @test "pidfd: of another process is refused by name" {
-    refused_as R-PIDFD pidfd
+    refused_as R-PIDFD "$GUESTS/forbidden" pidfd
 }

@@ -266,6 +266,11 @@ is_gone() {
     ! is_alive "$1"
 }
 
+# As by Ctrl-Z.
+is_stopped() {
+    grep -qs '^State:.*T (stopped)' "/proc/$1/status"
+}
+
 # On a busy machine a PID may soon be somebody else's.
 is_still_ours() {
     is_alive "$1" && [[ "$(readlink "/proc/$1/exe")" == "$T"/* ]]
@@ -340,6 +345,21 @@ refused() {
     [[ " $* " == *" $status "* ]] || fail "status $status instead of $*: $output $stderr"
     named "$stderr"
     [ -z "$output" ] || fail "it prints something on stdout: $output"
+}
+
+# refused_as NAME COMMAND...: the checkpoint is refused by that name, there is no image, and the program runs on.
+refused_as() {
+    local name=$1
+    shift
+    if ! start_guest refused "$@" || grep -qE '^(NONE|CANNOT)' "$T/refused.out"; then
+        grep -E '^(NONE|CANNOT)' "$T/refused.out" || return 1
+        skip "needs: a machine that has it: $(cat "$T/refused.out")"
+    fi
+    refused "$PID" 69
+    [[ "$stderr" == *"$name:"* ]] || fail "another name: $stderr"
+    ends_well refused
+    says_ok refused
+    [ -z "$(ls -A "$IMAGES")" ] || fail "an image of what was refused"
 }
 
 # named TEXT: it says R-SOMETHING, and docs has a page on it.

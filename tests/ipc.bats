@@ -26,20 +26,6 @@ no_shm() {
     [ -z "$(find /dev/shm -name '*guest-*' -user "$USER_ID")" ] || fail "left in /dev/shm: $(ls /dev/shm)"
 }
 
-# refused_as NAME COMMAND...: the checkpoint is refused by that name, and the program runs on.
-refused_as() {
-    local name=$1
-    shift
-    if ! start_guest refused "$@"; then
-        grep -q CANNOT "$T/refused.out" || return 1
-        skip "needs: a machine that has it: $(cat "$T/refused.out")"
-    fi
-    refused "$PID" 69
-    [[ "$stderr" == *"$name:"* ]] || fail "another name: $stderr"
-    ends_well refused
-    says_ok refused
-}
-
 @test "memfds in every state (PIE)" {
     all_lives memfds "$GUESTS/memfds" 0.3
 }

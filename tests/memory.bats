@@ -70,18 +70,8 @@ generations() {
     says_ok mappings
 }
 
-# refused_as NAME WHAT: the checkpoint of `wide WHAT` is refused by that name, and the program runs on.
-refused_as() {
-    start_guest "$2" "$GUESTS/wide" "$2" 1 2>/dev/null || :
-    ! grep NONE "$T/$2.out" || skip "needs: a machine with $2"
-    refused "$PID" 69
-    [[ "$stderr" == *"$1:"* ]] || fail "another name: $stderr"
-    ends_well "$2"
-    says_ok "$2"
-}
-
 @test "guard pages in memory that a fork does not copy are refused by name" {
-    refused_as R-GUARD-PAGE unseen
+    refused_as R-GUARD-PAGE "$GUESTS/wide" unseen 1
 }
 
 @test "memory of the pool of huge pages is refused by name" {
@@ -89,12 +79,12 @@ refused_as() {
     needs_root "for huge pages"
     had=$(cat /proc/sys/vm/nr_hugepages)
     [ "$had" -gt 0 ] || echo 2 >/proc/sys/vm/nr_hugepages
-    refused_as R-HUGETLB pool
+    refused_as R-HUGETLB "$GUESTS/wide" pool 1
     echo "$had" >/proc/sys/vm/nr_hugepages
 }
 
 @test "memory under userfaultfd is refused by name" {
-    refused_as R-USERFAULTFD watched
+    refused_as R-USERFAULTFD "$GUESTS/wide" watched 1
 }
 
 @test "protection keys that protect nothing come back, three generations" {

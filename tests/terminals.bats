@@ -118,7 +118,7 @@ many_lines() {
     same_screen "$T/golden.1"
     keys C-z
     sees 'Stopped'
-    until_true 60 is_stopped
+    until_true 60 is_stopped "$PID"
     keys 'fg' Enter
     same_screen "$T/golden.1"
     take_and_kill
@@ -134,13 +134,6 @@ many_lines() {
     keys 'stty -a' Enter
     sees ' icanon'
     close_windows
-}
-
-is_stopped() {
-    local STATE=''
-    read -r STATE <"/proc/$PID/stat"
-    STATE=${STATE##*) }
-    [ "${STATE:0:1}" = T ]
 }
 
 @test "vi at a shell: what was typed is in the file, and the screen is right; a window of another size" {
@@ -299,7 +292,7 @@ tells_of_stop() {
 }
 
 @test "a program that outlives its terminal has images, and the streams of the restart" {
-    write_scripts "$GUESTS/sleeper" 1
+    write_scripts "$GUESTS/threads" 9 1
     sed -i '1i trap "" HUP' "$T/begin"
     at_window 'sh begin'
     hold
@@ -309,9 +302,9 @@ tells_of_stop() {
     take "$PID"
     kill -KILL "$PID"
     until_true 60 no_processes
-    restart sleeper "$IMAGE"
-    ends_well sleeper
-    says_ok sleeper
+    restart threads "$IMAGE"
+    ends_well threads
+    says_ok threads
 }
 
 is_hung_up() {

@@ -52,31 +52,21 @@ nobody_is_left() {
     all_lives pidfds "$GUESTS/inherited" pidfds 2
 }
 
-# refused_as NAME GUEST MODE: the checkpoint is refused by that name, and the program runs on.
-refused_as() {
-    start_guest refused "$GUESTS/$2" "$3" 1
-    refused "$PID" 69
-    [[ "$stderr" == *"$1:"* ]] || fail "another name: $stderr"
-    ends_well refused
-    says_ok refused
-    [ -z "$(ls -A "$IMAGES")" ]
-}
-
 @test "trees: a child of the system call comes back like any other" {
     all_lives raw "$GUESTS/family" raw 1
 }
 
 @test "trees: a child without the shim is refused by name" {
-    refused_as R-CHILD family stranger
+    refused_as R-CHILD "$GUESTS/family" stranger 1
 }
 
 @test "trees: processes that share their table of descriptors are refused by name" {
-    refused_as R-CLONE family table
+    refused_as R-CLONE "$GUESTS/family" table 1
 }
 
 @test "trees: an inherited epoll or inotify with what only the child has added is refused by name" {
-    refused_as R-EPOLL inherited epoll
-    refused_as R-INOTIFY inherited inotify
+    refused_as R-EPOLL "$GUESTS/inherited" epoll
+    refused_as R-INOTIFY "$GUESTS/inherited" inotify
 }
 
 @test "trees: a child that has dumped its core is refused by name" {
@@ -89,7 +79,7 @@ refused_as() {
     STATUS=0
     as_user "$GUESTS/family" core 0 || STATUS=$?
     [ "$STATUS" != 77 ] || skip "needs: a machine that writes cores"
-    refused_as R-ENDED-CHILD family core
+    refused_as R-ENDED-CHILD "$GUESTS/family" core 1
 }
 
 # twice_back NAME COMMAND...: golden, then killed at a random moment and brought back from its image, twice.

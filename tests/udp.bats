@@ -42,9 +42,5 @@ sort_lives() {
 }
 
 @test "udp: sockets of other protocols are refused by name" {
-    start_guest other "$GUESTS/udp" other
-    refused "$PID" 69
-    [[ $stderr == *R-SOCKET:* ]] || fail "it says: $stderr"
-    ends_well other
-    says_ok other
+    refused_as R-SOCKET "$GUESTS/udp" other
 }
