@@ -12,8 +12,8 @@ bats_require_minimum_version 1.5.0
 TESTS=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(dirname "$TESTS")
 BUILD=${STASIS_BUILD:-$ROOT/build}
-# ids that no machine gives to people, and other ones for each run of the tests
-FIRST_USER=$((700000 + $(cksum <<<"$BATS_RUN_TMPDIR" | cut -d ' ' -f 1) % 2000 * 1000))
+# ids that no machine gives to people, and other ones for each run of the tests, also of many at a time
+FIRST_USER=$((700000 + $(cksum <<<"$BATS_RUN_TMPDIR" | cut -d ' ' -f 1) % 2000000 * 1000))
 
 fail() {
     printf '%s\n' "$*" >&2

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Making sockets what they were: in the name of a process that is not there yet or no more, and under names whose place
- * is not ours to use. The working directory is another afterwards: directory_keep() and _return() stand around all of
- * it. */
+ * is not ours to use. The working directory is another afterwards: the caller keeps its own. */
 #ifndef STASIS_UNIX_ACTOR_H
 #define STASIS_UNIX_ACTOR_H
 
