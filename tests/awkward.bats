@@ -157,13 +157,16 @@ at_full_speed() {
     says_ok gone
 }
 
-@test "Ctrl-Z: woken, taken, and stopped again" {
+@test "Ctrl-Z and SIGSTOP: woken, taken, and stopped again" {
+    local signal
     start_awkward stopped malloc 3
-    kill -TSTP "$PID"
-    until_true 60 is_stopped "$PID"
-    take "$PID"
-    until_true 60 is_stopped "$PID"
-    kill -CONT "$PID"
+    for signal in TSTP STOP; do
+        kill "-$signal" "$PID"
+        until_true 60 is_stopped "$PID"
+        take "$PID"
+        until_true 60 is_stopped "$PID"
+        kill -CONT "$PID"
+    done
     ends_well stopped
     says_ok stopped
     restart stopped "$IMAGE"

@@ -5,17 +5,7 @@ load helpers
 
 # bats test_tags=notice
 @test "locks come back: after a checkpoint, a restart, and another" {
-    local times
-    start_guest locks "$GUESTS/locks" 3
-    for times in 1 2; do
-        take "$PID"
-        kill_hard "$PID"
-        until_true 60 no_processes
-        restart_back locks "$IMAGE"
-    done
-    take "$PID"
-    ends_well locks
-    says_ok locks
+    survives locks "$GUESTS/locks" 1
     stasis show "$IMAGE" | grep -q 'record lock, exclusive, bytes 3 to 6$'
 }
 

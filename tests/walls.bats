@@ -303,17 +303,6 @@ has_used_more() {
     says_ok brief
 }
 
-@test "wall 2: a job-stopped program is woken, taken, and stopped again" {
-    start_guest stopped "$GUESTS/stdio" 3
-    kill -STOP "$PID"
-    until_true 60 is_stopped "$PID"
-    take "$PID"
-    until_true 60 is_stopped "$PID"
-    kill -CONT "$PID"
-    ends_well stopped
-    says_ok stopped
-}
-
 # ---- 3 invisible helpers ----
 
 @test "wall 3: nothing foreign is seen in wait, SIGCHLD, descriptors, threads, children and masks" {

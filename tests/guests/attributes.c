@@ -65,12 +65,9 @@ static void compare(const struct attributes *now, const struct attributes *then)
 static void check_clocks(double last[CLOCKS])
 {
     static const clockid_t clocks[CLOCKS] = { CLOCK_MONOTONIC, CLOCK_BOOTTIME, CLOCK_MONOTONIC_COARSE };
-    struct timespec time;
 
     for (int i = 0; i < CLOCKS; i++) {
-        double now;
-        clock_gettime(clocks[i], &time);
-        now = (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+        double now = seconds_of(clocks[i]);
         if (last[i] != 0 && (now < last[i] || now > last[i] + LARGEST_GAP))
             bad("clock %d went from %f to %f", (int)clocks[i], last[i], now);
         last[i] = now;

@@ -14,15 +14,6 @@ static pthread_t worker;
 static clockid_t of_worker, of_process;
 static volatile sig_atomic_t expired;
 
-static double of_clock(clockid_t clock)
-{
-    struct timespec time;
-
-    if (clock_gettime(clock, &time))
-        bad("clock %d: %s", (int)clock, strerror(errno));
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
-
 static double of_time(const struct timeval *time)
 {
     return (double)time->tv_sec + (double)time->tv_usec * 1e-6;
@@ -37,10 +28,10 @@ static void read_all(double now[CLOCKS])
     getrusage(RUSAGE_SELF, &own);
     getrusage(RUSAGE_THREAD, &thread);
     getrusage(RUSAGE_CHILDREN, &children);
-    now[0] = of_clock(CLOCK_PROCESS_CPUTIME_ID);
-    now[1] = of_clock(CLOCK_THREAD_CPUTIME_ID);
-    now[2] = of_clock(of_worker);
-    now[3] = of_clock(of_process);
+    now[0] = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
+    now[1] = seconds_of(CLOCK_THREAD_CPUTIME_ID);
+    now[2] = seconds_of(of_worker);
+    now[3] = seconds_of(of_process);
     now[4] = (double)clock() / CLOCKS_PER_SEC;
     now[5] = (double)(all.tms_utime + all.tms_stime) / (double)sysconf(_SC_CLK_TCK);
     now[6] = (double)elapsed / (double)sysconf(_SC_CLK_TCK);
@@ -76,7 +67,7 @@ static void set_absolute(void)
 {
     struct itimerspec value = { 0 };
 
-    at_time = of_clock(CLOCK_PROCESS_CPUTIME_ID) + 0.3;
+    at_time = seconds_of(CLOCK_PROCESS_CPUTIME_ID) + 0.3;
     value.it_value.tv_sec = (time_t)at_time;
     value.it_value.tv_nsec = (long)((at_time - (double)value.it_value.tv_sec) * 1e9);
     expired = 0;
@@ -86,7 +77,7 @@ static void set_absolute(void)
 
 static void check_absolute(void)
 {
-    double now = of_clock(CLOCK_PROCESS_CPUTIME_ID);
+    double now = seconds_of(CLOCK_PROCESS_CPUTIME_ID);
 
     if (expired && now < at_time)
         bad("a timer at %.4f of CPU time has expired at %.4f", at_time, now);
@@ -98,14 +89,14 @@ static void check_absolute(void)
 
 static void sleep_on_cpu_time(void)
 {
-    double until = of_clock(CLOCK_PROCESS_CPUTIME_ID) + 0.05;
+    double until = seconds_of(CLOCK_PROCESS_CPUTIME_ID) + 0.05;
     struct timespec time = { (time_t)until, (long)((until - (double)(time_t)until) * 1e9) };
     int error;
 
     while ((error = clock_nanosleep(CLOCK_PROCESS_CPUTIME_ID, TIMER_ABSTIME, &time, NULL)) == EINTR)
         ;
-    if (error || of_clock(CLOCK_PROCESS_CPUTIME_ID) < until - 1e-6)
-        bad("slept until %.4f of CPU time, not %.4f: %s", of_clock(CLOCK_PROCESS_CPUTIME_ID), until, strerror(error));
+    if (error || seconds_of(CLOCK_PROCESS_CPUTIME_ID) < until - 1e-6)
+        bad("slept until %.4f of CPU time, not %.4f: %s", seconds_of(CLOCK_PROCESS_CPUTIME_ID), until, strerror(error));
 }
 
 int main(void)
@@ -122,7 +113,7 @@ int main(void)
     clock_getcpuclockid(getpid(), &of_process);
     if (timer_create(CLOCK_PROCESS_CPUTIME_ID, &event, &at))
         bad("timer_create: %s", strerror(errno));
-    while (of_clock(CLOCK_PROCESS_CPUTIME_ID) < 0.5) /* the restart itself needs less: a clock that begins anew shows */
+    while (seconds_of(CLOCK_PROCESS_CPUTIME_ID) < 0.5) /* the restart itself needs less: a clock that begins anew shows */
         x++;
     set_absolute();
     then_at = seconds_now();

@@ -10,7 +10,7 @@
  *   table    a child with the same table of descriptors
  *   core     a child that has dumped its core and that nobody has waited for; status 77 when it has not
  *   orphan   a grandchild that daemonised, and a parent that ignores SIGCHLD */
-#include "guest.h"
+#include "sorts.h"
 
 #include <pthread.h>
 #include <sys/mman.h>
@@ -483,18 +483,8 @@ static void core(long ticks)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*run)(long ticks);
-    } modes[] = { { "pipes", pipes }, { "workers", workers }, { "ended", ended }, { "places", stand_all }, { "orphan", orphan },
-                  { "raw", raw }, { "stranger", stranger }, { "table", table }, { "core", core } };
-    long ticks = ticks_wanted(argc, argv, 2, 2);
+    static const struct life lives[] = { { "pipes", pipes }, { "workers", workers }, { "ended", ended }, { "places", stand_all }, { "orphan", orphan },
+                                         { "raw", raw }, { "stranger", stranger }, { "table", table }, { "core", core }, { 0 } };
 
-    for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
-        if (!strcmp(argv[1], modes[i].name)) {
-            modes[i].run(ticks);
-            printf("OK family %s\n", argv[1]);
-            return 0;
-        }
-    bad("no such mode");
+    return run_life(lives, argc, argv);
 }

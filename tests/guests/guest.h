@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -80,12 +81,27 @@ static inline void tick_sleep(void)
     } while (--guest_free < 0 && is_held());
 }
 
-static inline double seconds_now(void)
+static inline double seconds_of(clockid_t clock)
 {
     struct timespec time;
 
-    clock_gettime(CLOCK_MONOTONIC, &time);
+    if (clock_gettime(clock, &time))
+        bad("clock %d: %s", (int)clock, strerror(errno));
     return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+static inline double seconds_now(void)
+{
+    return seconds_of(CLOCK_MONOTONIC);
+}
+
+static inline char *map_of(int fd, size_t length, int protection, int flags, off_t offset)
+{
+    char *got = mmap(NULL, length, protection, flags, fd, offset);
+
+    if (got == MAP_FAILED)
+        bad("mmap of %zu bytes: %s", length, strerror(errno));
+    return got;
 }
 
 /* A number that looks random but belongs to `x` alone. */

@@ -142,9 +142,7 @@ static double look_at_clocks(void)
     double ahead[CLOCKS];
 
     for (int i = 0; i < CLOCKS; i++) {
-        struct timespec time;
-        clock_gettime(clocks[i], &time);
-        double now = (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+        double now = seconds_of(clocks[i]);
         ahead[i] = last[i] > 0 ? now - last[i] : 0;
         if (ahead[i] < 0 && i != CLOCKS - 1)
             bad("clock %d went back by %.6f s", (int)clocks[i], -ahead[i]);

@@ -4,7 +4,7 @@
  *   events   eventfds, a timerfd, a signalfd, an epoll and an inotify: what the parent sets at each tick the child must find
  *   epoll, inotify  to which the child has added what only it knows of
  *   pidfds   handles of a parent, of children, of one that has ended; inherited ones, too */
-#include "guest.h"
+#include "sorts.h"
 
 #include <poll.h>
 #include <sys/epoll.h>
@@ -336,17 +336,7 @@ static void pidfds(long ticks)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        void (*run)(long ticks);
-    } modes[] = { { "events", events }, { "epoll", foreign_epoll }, { "inotify", foreign_inotify }, { "pidfds", pidfds } };
-    long ticks = ticks_wanted(argc, argv, 2, 2);
+    static const struct life lives[] = { { "events", events }, { "epoll", foreign_epoll }, { "inotify", foreign_inotify }, { "pidfds", pidfds }, { 0 } };
 
-    for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
-        if (!strcmp(argv[1], modes[i].name)) {
-            modes[i].run(ticks);
-            printf("OK inherited %s\n", argv[1]);
-            return 0;
-        }
-    bad("no such mode");
+    return run_life(lives, argc, argv);
 }

@@ -18,25 +18,16 @@ static struct file {
                    { "mapped-private", 0, -1, NULL, NULL, NULL, NULL } };
 static int deleted;
 
-static char *map(int fd, size_t length, int protection, int flags, off_t offset)
-{
-    char *got = mmap(NULL, length, protection, flags, fd, offset);
-
-    if (got == MAP_FAILED)
-        bad("mmap: %s", strerror(errno));
-    return got;
-}
-
 static void begin(struct file *file)
 {
     file->fd = open(file->name, O_RDWR | O_CREAT | O_TRUNC, 0600);
     if (file->fd < 0 || ftruncate(file->fd, SIZE) || pwrite(file->fd, "middle", 6, 3 * GUEST_PAGE) != 6)
         bad("%s: %s", file->name, strerror(errno));
-    file->bytes = map(file->fd, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
-    file->other = map(file->fd, GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 5 * GUEST_PAGE);
-    file->reading = map(file->fd, GUEST_PAGE, PROT_READ, MAP_SHARED, 5 * GUEST_PAGE);
+    file->bytes = map_of(file->fd, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+    file->other = map_of(file->fd, GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 5 * GUEST_PAGE);
+    file->reading = map_of(file->fd, GUEST_PAGE, PROT_READ, MAP_SHARED, 5 * GUEST_PAGE);
     if (!strcmp(file->name, "mapped-private")) {
-        file->private = map(file->fd, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+        file->private = map_of(file->fd, SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
         strcpy(file->private, "own");
     }
     if (deleted && unlink(file->name))

@@ -21,15 +21,6 @@ static int make(const char *name, unsigned flags)
     return fd;
 }
 
-static char *map(int fd, size_t length, int protection, int flags, off_t offset)
-{
-    char *got = mmap(NULL, length, protection, flags, fd, offset);
-
-    if (got == MAP_FAILED)
-        bad("mmap: %s", strerror(errno));
-    return got;
-}
-
 static int again(int fd, int flags)
 {
     char path[64];
@@ -52,9 +43,9 @@ static void begin_open(void)
     for_reading = again(first, O_RDONLY | O_CLOEXEC);
     lseek(for_reading, 33, SEEK_SET);
     shared_number = dup(first);
-    one = map(first, PAGES * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
-    other = map(for_reading, GUEST_PAGE, PROT_READ, MAP_SHARED, GUEST_PAGE);
-    private = map(first, 2 * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
+    one = map_of(first, PAGES * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+    other = map_of(for_reading, GUEST_PAGE, PROT_READ, MAP_SHARED, GUEST_PAGE);
+    private = map_of(first, 2 * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, 0);
     memcpy(private + GUEST_PAGE, "private", 8);
     not_mapped = make("not mapped", MFD_CLOEXEC);
     fchmod(not_mapped, 0640);
@@ -67,13 +58,13 @@ static void begin_closed(void)
     int fd = make("closed", 0);
 
     ftruncate(fd, 3 * GUEST_PAGE);
-    closed = map(fd, 4 * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 0); /* its last page is behind the end */
-    closed_too = map(fd, GUEST_PAGE, PROT_READ, MAP_SHARED, 2 * GUEST_PAGE);
+    closed = map_of(fd, 4 * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 0); /* its last page is behind the end */
+    closed_too = map_of(fd, GUEST_PAGE, PROT_READ, MAP_SHARED, 2 * GUEST_PAGE);
     memcpy(closed + 2 * GUEST_PAGE, "third", 6);
     close(fd);
     fd = make("large", 0);
     ftruncate(fd, 4 << 20);
-    large = map(fd, 4 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+    large = map_of(fd, 4 << 20, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
     close(fd);
     for (int i = 0; i < 1024; i += 3)
         *(uint64_t *)(large + i * GUEST_PAGE) = mix((uint64_t)i);
@@ -84,10 +75,10 @@ static void begin_sealed(void)
     sealed = make("sealed", MFD_ALLOW_SEALING);
     if (write(sealed, "sealed", 6) != 6 || fcntl(sealed, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SHRINK | F_SEAL_GROW))
         bad("seal: %s", strerror(errno));
-    sealed_map = map(again(sealed, O_RDONLY), GUEST_PAGE, PROT_READ, MAP_SHARED, 0);
+    sealed_map = map_of(again(sealed, O_RDONLY), GUEST_PAGE, PROT_READ, MAP_SHARED, 0);
     future = make("future", MFD_ALLOW_SEALING);
     ftruncate(future, GUEST_PAGE);
-    future_map = map(future, GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
+    future_map = map_of(future, GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, 0);
     if (fcntl(future, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL))
         bad("seal the future: %s", strerror(errno));
     not_executable = memfd_create("not executable", 8 /* MFD_NOEXEC_SEAL */);

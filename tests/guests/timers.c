@@ -25,15 +25,6 @@ static struct one timers[MANY];
 static pthread_t worker;
 static volatile int worker_tid, stop;
 
-static double clock_of(clockid_t clock)
-{
-    struct timespec time;
-
-    if (clock_gettime(clock, &time))
-        bad("clock %d: %s", (int)clock, strerror(errno));
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
-
 static void on_timer(int number, siginfo_t *info, void *context)
 {
     struct one *one = info->si_value.sival_ptr;
@@ -70,10 +61,10 @@ static void set(struct one *one)
 
     if (one->clock == CLOCK_REALTIME)
         one->clock = CLOCK_MONOTONIC; /* it is set for a time from now, so a wall clock that jumps does not count */
-    one->start[0] = clock_of(one->clock);
+    one->start[0] = seconds_of(one->clock);
     if (timer_settime(one->timer, 0, &every, NULL))
         bad("timer_settime: %s", strerror(errno));
-    one->start[1] = clock_of(one->clock);
+    one->start[1] = seconds_of(one->clock);
 }
 
 static void create(struct one *one, clockid_t clock, int notify, long interval)
@@ -96,9 +87,9 @@ static void create(struct one *one, clockid_t clock, int notify, long interval)
  * CPU time is looked at by the kernel at its ticks. */
 static void check_count(struct one *one, double slack)
 {
-    double interval = (double)one->interval * 1e-9, least = (clock_of(one->clock) - one->start[1]) / interval;
+    double interval = (double)one->interval * 1e-9, least = (seconds_of(one->clock) - one->start[1]) / interval;
     long count = one->count;
-    double most = (clock_of(one->clock) - one->start[0]) / interval;
+    double most = (seconds_of(one->clock) - one->start[0]) / interval;
 
     if ((double)count > most + 1 || (one->notify != SIGEV_THREAD && (double)count < least - 1 - slack))
         bad("timer %d: %ld expirations, not %.2f", (int)(one - timers), count, least);
@@ -107,12 +98,12 @@ static void check_count(struct one *one, double slack)
 /* It is not told of, but what is left always ends a whole number of intervals after the start; 5 ms for a tick. */
 static void check_none(struct one *one)
 {
-    double interval = (double)one->interval * 1e-9, least = clock_of(one->clock) - one->start[1] - 0.005, most;
+    double interval = (double)one->interval * 1e-9, least = seconds_of(one->clock) - one->start[1] - 0.005, most;
     struct itimerspec left;
 
     if (timer_gettime(one->timer, &left) || left.it_interval.tv_nsec != one->interval)
         bad("timer %d: its interval", (int)(one - timers));
-    most = clock_of(one->clock) - one->start[0] + 0.005;
+    most = seconds_of(one->clock) - one->start[0] + 0.005;
     double to = (double)left.it_value.tv_nsec * 1e-9;
     if (to > interval + 0.005 || (double)(long)((most + to) / interval) * interval < least + to)
         bad("timer %d: %.4f s are left, %.4f to %.4f after its start", (int)(one - timers), to, least, most);
@@ -208,11 +199,11 @@ static void run_interval(void)
     for (int i = 0; i < 3; i++)
         setitimer((__itimer_which_t)i, &every, NULL);
     for (int i = 0; i < 3; i++)
-        start[i] = clock_of(clocks[i]);
+        start[i] = seconds_of(clocks[i]);
     ready();
     while (is_held()) {
-        double until = clock_of(CLOCK_PROCESS_CPUTIME_ID) + 0.5; /* of work: each has expired many times by then */
-        while (clock_of(CLOCK_PROCESS_CPUTIME_ID) < until)
+        double until = seconds_of(CLOCK_PROCESS_CPUTIME_ID) + 0.5; /* of work: each has expired many times by then */
+        while (seconds_of(CLOCK_PROCESS_CPUTIME_ID) < until)
             x++;
         for (int i = 0; i < 3; i++) {
             if (getitimer((__itimer_which_t)i, &now) || now.it_interval.tv_usec != 20000 || now.it_value.tv_sec ||
@@ -225,7 +216,7 @@ static void run_interval(void)
         }
     }
     for (int i = 0; i < 3; i++) {
-        double due = (clock_of(clocks[i]) - start[i]) / 0.02;
+        double due = (seconds_of(clocks[i]) - start[i]) / 0.02;
         if ((double)alarms[i] > due + 1)
             bad("interval timer %d: %d expirations, not %.2f", i, (int)alarms[i], due);
     }
