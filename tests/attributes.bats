@@ -90,8 +90,7 @@ field() {
     take "$PID"
     chrt -o -p 0 "$PID"
     kill_hard "$PID"
-    run --separate-stderr stasis restart --check --strict "$IMAGE"
-    [ "$status" = 69 ] && [[ $stderr == *R-SCHEDULING*SCHED_FIFO*--strict* ]]
+    restart_refused 'R-SCHEDULING*SCHED_FIFO*--strict' --check --strict "$IMAGE"
     restart_with env
     [[ $(cat "$T/fifo.err") == *SCHED_FIFO*"I/O priority 2 of class 1"* ]]
     [[ $(chrt -p "$PROGRAM") == *SCHED_OTHER* ]]
@@ -148,7 +147,8 @@ small_cpuset() {
     hold
     # shellcheck disable=SC2016
     run sh -c 'echo $$ >"$1" && shift && exec "$@"' - "$GROUP" "${BECOME[@]}" "$STASIS" restart --check --strict "$IMAGE"
-    [ "$status" = 69 ] && [[ $output == *R-SCHEDULING*none\ is\ here*--strict* ]]
+    [ "$status" = 69 ] || fail "status $status: $output"
+    [[ $output == *R-SCHEDULING*none\ is\ here*--strict* ]]
     start bound sh -c 'kill -STOP $$; exec "$@"' - "$STASIS" restart "$IMAGE"
     until_true 60 is_stopped "$PID"
     echo "$PID" >"$GROUP"

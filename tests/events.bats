@@ -33,10 +33,7 @@ load helpers
     take "$PID"
     kill_hard "$PID"
     until_true 60 no_processes
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    [[ "$stderr" == *R-EPOLL:* ]] || fail "another name: $stderr"
-    named "$stderr"
+    restart_refused R-EPOLL: "$IMAGE"
     INPUT=$T/in restart_back stream "$IMAGE"
     echo second >&7
     ends_well stream
@@ -74,9 +71,7 @@ as_root() {
     start_guest timerfd "$GUESTS/events" timerfd
     take "$PID"
     kill_hard "$PID"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    [[ "$stderr" == *R-TIMERFD:* ]] || fail "another name: $stderr"
+    restart_refused R-TIMERFD: "$IMAGE"
 }
 
 @test "refused by name: fanotify, userfaultfd, io_uring, perf_event" {

@@ -353,9 +353,7 @@ make_inputs() {
     cp -p "$T/files/input2" "$T/input2"
     echo longer >>"$T/files/input2"
     (cd "$T" && stat -c '%n %s %Y' files/* files.out) >"$T/before"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $output $stderr"
-    [[ $stderr == *"$T/files/input1"* ]] || fail "input1 is not named: $stderr"
+    restart_refused "$T/files/input1" "$IMAGE"
     [[ $stderr == *"$T/files/append.log"* ]] || fail "append.log is not named: $stderr"
     [[ $stderr == *"$T/files/input2"* ]] || fail "input2 is not named: $stderr"
     (cd "$T" && stat -c '%n %s %Y' files/* files.out) | diff "$T/before" -
@@ -376,9 +374,7 @@ make_inputs() {
     kill_hard "$PID"
     cp -p "$T/files/output.txt" "$T/whole"
     truncate -s 20 "$T/files/output.txt"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $output $stderr"
-    [[ $stderr == *"$T/files/output.txt"* ]]
+    restart_refused "$T/files/output.txt" "$IMAGE"
     cp -p "$T/whole" "$T/files/output.txt"
     echo "a line of somebody else" >>"$T/files/output.txt"
     restart files "$IMAGE"
@@ -395,9 +391,7 @@ make_inputs() {
     take "$PID"
     kill_hard "$PID"
     rmdir "$T/work"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    [[ $stderr == *"$T/work"* ]]
+    restart_refused "$T/work" "$IMAGE"
     mkdir "$T/work"
     own "$T/work"
     restart where "$IMAGE"
@@ -415,9 +409,7 @@ make_inputs() {
     mv "$T/program" "$T/program.kept"
     cp "$GUESTS/memory" "$T/program"
     own "$T/program"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    [[ $stderr == *"$T/program"* ]]
+    restart_refused "$T/program" "$IMAGE"
     mv "$T/program.kept" "$T/program"
     restart program "$IMAGE"
     ends_well program

@@ -185,9 +185,7 @@ same_files() {
     start_writer $ONCE
     cp "$T/data/output.txt" "$T/before"
     chmod a-w "$T/data"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    named "$stderr"
+    restart_refused R- "$IMAGE"
     grep -q -- '--no-tails' <<<"$stderr"
     cmp "$T/before" "$T/data/output.txt"
     restart_writer --no-tails
@@ -202,9 +200,7 @@ same_files() {
     truncate -s 100 "$T/data/output.txt"
     echo more >>"$T/data/input1"
     cp -a "$T/data" "$T/copy"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    named "$stderr"
+    restart_refused R- "$IMAGE"
     for name in append.log input1 input2 output.txt; do
         [ "$(grep -c "/$name[ :]" <<<"$stderr")" = 1 ] || fail "not one line on $name: $stderr"
     done
@@ -231,13 +227,10 @@ same_files() {
     start_writer 64
     VARIABLES=()
     cp -a "$T/data" "$T/copy"
-    run --separate-stderr stasis restart --strict "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    [[ $stderr == *output.txt*--strict* ]] || fail "it says: $stderr"
+    restart_refused 'output.txt*--strict' --strict "$IMAGE"
     diff -r "$T/copy" "$T/data"
     mv "$T/data" "$T/away"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ]
+    restart_refused R- "$IMAGE"
     mv "$T/away" "$T/data"
     rm "$T/data/output.txt"
     restart_writer
@@ -268,8 +261,7 @@ same_files() {
     take "$PID"
     kill_hard "$PID"
     mv "$T/old" "$T/new tree"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ]
+    restart_refused R- "$IMAGE"
     [[ $stderr == *old/bin/openfiles* && $stderr == *"/old/a b"* ]] || fail "it says: $stderr"
     for bad in old=/new /old new; do
         run --separate-stderr stasis restart "--path-map=$bad" "$IMAGE"
@@ -430,9 +422,7 @@ over_terminal() {
     take "$PID"
     kill_hard "$PID"
     rmdir "$T/files"
-    run --separate-stderr stasis restart --strict "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    named "$stderr"
+    restart_refused R- --strict "$IMAGE"
     restart unlinked "$IMAGE"
     ends_well unlinked 200
     says_ok unlinked

@@ -362,6 +362,17 @@ refused_as() {
     [ -z "$(ls -A "$IMAGES")" ] || fail "an image of what was refused"
 }
 
+# restart_refused SAID [OPTION...] IMAGE: with a name that has a page. SAID: a pattern, what is said begins with R-NAME.
+restart_refused() {
+    local said=$1
+    shift
+    run --separate-stderr stasis restart "$@"
+    [ "$status" = 69 ] || fail "status $status instead of 69: $output $stderr"
+    # shellcheck disable=SC2053
+    [[ $stderr == *$said* ]] || fail "not $said, but: $stderr"
+    named "$stderr"
+}
+
 # named TEXT: it says R-SOMETHING, and docs has a page on it.
 named() {
     local name

@@ -16,10 +16,7 @@ load helpers
     until_true 60 no_processes
     start holder flock --no-fork flocked sh -c 'touch holds; exec sleep 300'
     wait_for_file "$T/holds"
-    run --separate-stderr stasis restart --check "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    [[ "$stderr" == *R-LOCK-HELD*/flocked* ]]
-    named "$stderr"
+    restart_refused 'R-LOCK-HELD*/flocked' --check "$IMAGE"
     kill_hard "$PID"
     restart locks "$IMAGE"
     ends_well locks
@@ -34,8 +31,7 @@ load helpers
     until_true 60 no_processes
     restart_back locks "$IMAGE"
     first=$PID
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
+    restart_refused R- "$IMAGE"
     for file in flocked recorded described; do
         [[ "$stderr" == *R-LOCK-HELD*/$file* ]] || fail "nothing on $file in: $stderr"
     done
@@ -54,8 +50,6 @@ load helpers
     mv "$T/flocked" "$T/recorded" "$T/described" "$T/moved/"
     start holder flock --no-fork moved/flocked sh -c 'touch holds; exec sleep 300'
     wait_for_file "$T/holds"
-    run --separate-stderr stasis restart --check "--path-map=$T/flocked=$T/moved/flocked" \
+    restart_refused 'R-LOCK-HELD*/moved/flocked' --check "--path-map=$T/flocked=$T/moved/flocked" \
         "--path-map=$T/recorded=$T/moved/recorded" "--path-map=$T/described=$T/moved/described" "$IMAGE"
-    [ "$status" = 69 ] || fail "status $status: $stderr"
-    [[ "$stderr" == *R-LOCK-HELD*/moved/flocked* ]]
 }

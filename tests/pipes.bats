@@ -21,8 +21,7 @@ load helpers
     take "$PID"
     kill_hard "$PID"
     hold
-    run --separate-stderr stasis restart --check --strict "$IMAGE"
-    [ "$status" = 69 ] && [[ $stderr == *R-PIPE*fifo* ]]
+    restart_refused 'R-PIPE*fifo' --check --strict "$IMAGE"
     restart_back reader "$IMAGE"
     [[ $(cat "$T/reader.err") == *"named pipe $T/fifo led to another program"* ]]
     : >"$T/reader.err"
@@ -40,11 +39,9 @@ load helpers
     take "$PID"
     kill_hard "$PID"
     rm "$T/fifo"
-    run --separate-stderr stasis restart --check "$IMAGE"
-    [ "$status" = 69 ] && [[ $stderr == *R-FILE-MISSING*fifo* ]]
+    restart_refused 'R-FILE-MISSING*fifo' --check "$IMAGE"
     : >"$T/fifo"
-    run --separate-stderr stasis restart --check "$IMAGE"
-    [ "$status" = 69 ] && [[ $stderr == *R-FILE-CHANGED*fifo* ]]
+    restart_refused 'R-FILE-CHANGED*fifo' --check "$IMAGE"
     rm "$T/fifo"
     mkfifo "$T/fifo"
     own "$T/fifo"

@@ -114,7 +114,7 @@ is_task_back() {
     start several srun --quiet -n2 "--restart-dir=images" echo ran
     wait_exit "$PID" 60
     [ "$STATUS" = 69 ] || fail "status $STATUS"
-    ! grep ran "$T/several.out"
+    ! grep ran "$T/several.out" || fail "it ran"
 }
 
 @test "slurm: bad options are refused at once; without options nothing is preloaded" {

@@ -105,10 +105,7 @@ end_other() {
     take "$PID"
     ends_well unix
     says_ok unix
-    run --separate-stderr stasis restart --check --strict "$IMAGE"
-    [ "$status" = 69 ]
-    named "$stderr"
-    [[ "$stderr" == *R-SOCKET-OUTSIDE*outside.sock* ]]
+    restart_refused 'R-SOCKET-OUTSIDE*outside.sock' --check --strict "$IMAGE"
     end_other
     : >"$T/cut"
     restart_back unix "$IMAGE"
@@ -171,18 +168,12 @@ logged() {
 @test "unix sockets: an address that a living program has, and a place that holds something else" {
     start_guest unix "$GUESTS/unix" listens
     take "$PID"
-    run --separate-stderr stasis restart --check "$IMAGE"
-    [ "$status" = 69 ]
-    named "$stderr"
-    [[ "$stderr" == *R-SOCKET-IN-USE*server.sock* ]]
+    restart_refused 'R-SOCKET-IN-USE*server.sock' --check "$IMAGE"
     kill_hard "$PID"
     stasis restart --check "$IMAGE"
     rm "$T/server.sock"
     echo precious >"$T/server.sock"
-    run --separate-stderr stasis restart "$IMAGE"
-    [ "$status" = 69 ]
-    named "$stderr"
-    [[ "$stderr" == *R-SOCKET-PATH*server.sock* ]]
+    restart_refused 'R-SOCKET-PATH*server.sock' "$IMAGE"
     [ "$(cat "$T/server.sock")" = precious ]
     rm "$T/server.sock"
     restart unix "$IMAGE"

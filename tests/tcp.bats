@@ -75,10 +75,7 @@ sort_lives() {
     start_guest outside "$GUESTS/tcp" outside "$port"
     take "$PID"
     kill_hard "$PID"
-    run --separate-stderr stasis restart --strict "$IMAGE"
-    [ "$status" = 69 ]
-    named "$stderr"
-    [[ $stderr == *R-SOCKET-OUTSIDE*"127.0.0.1:$port"* ]] || fail "it says: $stderr"
+    restart_refused "R-SOCKET-OUTSIDE*127.0.0.1:$port" --strict "$IMAGE"
     restart_back outside "$IMAGE"
     [ "$(grep -c "a connection with 127.0.0.1:$port, comes back cut" "$T/outside.err")" = 2 ] || fail "it says: $(cat "$T/outside.err")"
     : >"$T/outside.err"
@@ -102,10 +99,7 @@ no_guests() {
     port=$(stasis show "$IMAGE" | sed -nE 's/^  3: TCP, listening, at 127\.0\.0\.1:([0-9]+),.*/\1/p')
     [ -n "$port" ]
     restart_back pairs "$IMAGE" # has it now
-    run --separate-stderr stasis restart --check "$IMAGE"
-    [ "$status" = 69 ]
-    named "$stderr"
-    [[ $stderr == *"R-PORT-IN-USE: 127.0.0.1:$port, where descriptor 3 was, is in use by process "[0-9]* ]] || fail "it says: $stderr"
+    restart_refused "R-PORT-IN-USE: 127.0.0.1:$port, where descriptor 3 was, is in use by process [0-9]" --check "$IMAGE"
     ends_well pairs 200
     says_ok pairs
 }

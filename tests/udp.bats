@@ -29,10 +29,7 @@ sort_lives() {
     start_guest outside "$GUESTS/udp" outside "$(cat "$T/port")"
     take "$PID"
     kill_hard "$PID"
-    run --separate-stderr stasis restart --strict "$IMAGE"
-    [ "$status" = 69 ]
-    named "$stderr"
-    [[ $stderr == *"R-SOCKET-OUTSIDE: 1 datagrams from outside"* ]] || fail "it says: $stderr"
+    restart_refused 'R-SOCKET-OUTSIDE: 1 datagrams from outside' --strict "$IMAGE"
     release
     restart outside "$IMAGE"
     wait_exit "$PID"

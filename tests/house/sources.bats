@@ -43,3 +43,11 @@ sources() {
     nothing "skips" "$(grep -rnE '^[^#]*\bskip( |$)' --include='*.bats' --include='*.bash' tests | grep -vE 'skip "needs: ' |
         grep -v '^tests/house/')"
 }
+
+# bash ends at none of these: the left side of && and what has a ! before it may fail.
+@test "no check of a test is lost in && or !" {
+    nothing "lost without || fail" "$(find tests -name '*.bats' -print0 | xargs -0 awk '
+        FNR == 1 || /^}/ { inside = 0 }
+        /^@test / { inside = 1 }
+        inside && /^ +(\[.*\]+ && |! )/ && !/ \|\| / && !/&& (break|continue|return|exit)/ { print FILENAME ":" FNR ": " $0 }')"
+}
