@@ -12,7 +12,7 @@ TO_TEST='bats binutils python3 gawk tmux less vim-tiny xz-utils util-linux diffu
 # what slurm.bats runs, and its plugin is built with
 TO_TEST+=' munge slurmctld slurmd slurm-client libslurm-dev slurm-wlm-basic-plugins-dev'
 # what runtimes.bats runs
-TO_TEST+=' perl bc default-jre-headless ecj r-base-core octave gfortran python3-numpy libopenblas0-pthread sqlite3 luajit sbcl nodejs'
+TO_TEST+=' perl bc default-jre-headless ecj r-base-core octave gfortran python3-numpy libopenblas0-pthread sqlite3 luajit sbcl nodejs golang-go'
 
 # Those of the packages that are not installed.
 missing_packages() {

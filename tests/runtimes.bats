@@ -37,6 +37,10 @@ make_wave() {
     WORK=("$T/wave" "$1")
 }
 
+make_go() {
+    WORK=("$T/life" "$1")
+}
+
 make_numpy() {
     WORK=("$PYTHON" "$APPS/matrix.py" "$1")
 }
@@ -115,6 +119,14 @@ make_node() {
     FILES=data
     work_for wave 20000 make_wave
     interrupted wave
+}
+
+# Some of the compiler's distributions fetch another version of themselves, and all want a home.
+@test "Go, two hundred goroutines on threads of the runtime" {
+    needs go gcc
+    HOME=$T GOCACHE=$T/cache GOTOOLCHAIN=local go build -o "$T/life" "$APPS/life.go"
+    work_for go 200 make_go
+    interrupted go
 }
 
 @test "numpy with threads of OpenBLAS" {
