@@ -307,7 +307,8 @@ static int give_kernel_key(void)
     return memory == MAP_FAILED ? -1 : munmap(memory, PAGE_BYTES);
 }
 
-/* Keys are given from the lowest on. Before anything is mapped: memory that may only be executed would have the kernel take its key. What each thread may do by them is in its registers. 0 or -errno. */
+/* Keys are given from the lowest on. Before anything is mapped: memory that may only be executed would have the kernel take
+ * its own. What each thread may do by them is in its registers. 0 or -errno. */
 static int take_keys(const struct memory_record *record)
 {
     /* Without keys such memory can be read, too. */

@@ -117,6 +117,7 @@ static void describe_keys(struct agent_page *page)
 {
     enum { KEYS = 16 };
     uint32_t free = 1; /* key 0 is that of all memory */
+    int taken = 0;
     long key;
 
     while ((key = SYS_CALL(pkey_alloc, 0, 0, 0, 0, 0, 0)) > 0 && key < KEYS)
@@ -125,13 +126,18 @@ static void describe_keys(struct agent_page *page)
         if (free >> key & 1)
             SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
     page->keys = page->kernel_key = 0;
-    if (free == 1)
-        return; /* a CPU without keys */
-    for (key = 1; key < KEYS; key++)
-        if (!(free >> key & 1) && is_given(key))
+    for (key = 1; key < KEYS; key++) {
+        if (free >> key & 1)
+            continue;
+        if (is_given(key)) {
             page->keys |= 1U << key;
-        else if (!(free >> key & 1))
+        } else {
             page->kernel_key = (uint32_t)key;
+            taken++;
+        }
+    }
+    if (taken > 1)
+        page->kernel_key = 0; /* a CPU without keys */
 }
 
 static void describe_memory(struct agent_page *page)
