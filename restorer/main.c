@@ -181,7 +181,6 @@ static int meet(struct tree *tree, struct restoring *own, enum stage stage, int 
     return 0;
 }
 
-/* Runs in the bubble as the process to be. Until `wire`, nothing outside is touched. */
 /* A test: it looks at us in this state. */
 static void stand(const struct restoring *restoring, const char *word)
 {
@@ -189,6 +188,7 @@ static void stand(const struct restoring *restoring, const char *word)
         raise(SIGSTOP);
 }
 
+/* Runs in the bubble as the process to be. Until `wire`, nothing outside is touched. */
 static int become(void *context)
 {
     struct tree *tree = context;

@@ -446,7 +446,6 @@ void members_sort(struct step *step)
     }
 }
 
-/* A program that is just now in exec has no page for a moment, and perhaps no directory: it is waited for. */
 static void note_restorer(void *context, int child)
 {
     *(int *)context |= proc_is_named(child, RESTORER_NAME);
@@ -462,6 +461,7 @@ static int is_coming_back(void)
     return is;
 }
 
+/* A program that is just now in exec has no page for a moment, and perhaps no directory: it is waited for. */
 int members_find(struct step *step)
 {
     int64_t patience = now_nanoseconds() + MILLISECONDS(BIRTH_MILLISECONDS);
