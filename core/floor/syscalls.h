@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "arch/x86_64/syscall.h"
 
@@ -60,6 +61,13 @@ static inline long sys_rt_sigprocmask(int how, const uint64_t *set, uint64_t *ol
 static inline long sys_rt_sigaction(int number, const void *action, void *old)
 {
     return SYS_CALL(rt_sigaction, number, action, old, SYS_SIGSET_BYTES, 0, 0);
+}
+/* Nanoseconds; 0 for a clock that is no more. */
+static inline int64_t sys_clock(int clock)
+{
+    struct timespec time = { 0 };
+    SYS_CALL(clock_gettime, clock, &time, 0, 0, 0, 0);
+    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 static inline __attribute__((noreturn)) void sys_exit_group(int status)
 {

@@ -81,10 +81,7 @@ static int read_chunk(const struct content_part *part, uint8_t *to, uint64_t len
 
 static int is_late(const struct saving *saving)
 {
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec > saving->deadline;
+    return clock_now(CLOCK_MONOTONIC) > saving->deadline;
 }
 
 /* Whole pages from `at` to `end`. */

@@ -141,20 +141,13 @@ static void give_room_back(int to, const struct room *room)
         set_number(to, SO_RCVLOWAT, room->low);
 }
 
-static int64_t milliseconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
-}
-
 /* Larger and larger steps when nothing comes: a segment may be larger than the buffer was. */
 static int make_room(int from, int to, const struct room *room)
 {
-    int64_t deadline = milliseconds() + FLOW_MILLISECONDS;
+    int64_t deadline = clock_now(CLOCK_MONOTONIC) + FLOW_MILLISECONDS * INT64_C(1000000);
     int step = room->buffer, before = tcp_unread(to);
 
-    while (!has_arrived(from, to) && milliseconds() < deadline) {
+    while (!has_arrived(from, to) && clock_now(CLOCK_MONOTONIC) < deadline) {
         widen(to, room, step);
         announce_room(to);
         int now = tcp_unread(to);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "../floor/agent_page.h"
+#include "../floor/syscalls.h"
 #include "registry.h"
 
 enum { LOOK_MILLISECONDS = 5, ASK_AGAIN_MILLISECONDS = 200 };
@@ -116,9 +117,7 @@ static void ask(pid_t pid)
 
 static int64_t now_milliseconds(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000) + now.tv_nsec / 1000000;
+    return sys_clock(CLOCK_MONOTONIC) / 1000000;
 }
 
 static int is_among(pid_t pid, const struct program *programs, size_t count)

@@ -49,9 +49,7 @@ int fail_with(struct process *process, int error, const char *what)
 
 int64_t now_nanoseconds(void)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+    return clock_now(CLOCK_MONOTONIC);
 }
 
 static int save_kinds(struct process *process, int late)

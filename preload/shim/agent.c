@@ -325,9 +325,7 @@ void page_remake_when_gone(void)
 
 uint64_t interval_now(void)
 {
-    struct timespec now;
-    SYS_CALL(clock_gettime, CLOCK_MONOTONIC, &now, 0, 0, 0, 0);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+    return (uint64_t)sys_clock(CLOCK_MONOTONIC) / 1000000;
 }
 
 /* A raw POSIX timer (timer_create(2)); libc's timer_t would need its allocator. It is gone with every exec, so the times it

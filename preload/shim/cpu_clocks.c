@@ -26,13 +26,6 @@ static int64_t ticks_ahead;
 static struct foreign foreign[AGENT_MAX_THREADS];
 static uint32_t foreign_count;
 
-static int64_t read_clock(int clock)
-{
-    struct timespec time = { 0 };
-    SYS_CALL(clock_gettime, clock, &time, 0, 0, 0, 0);
-    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
-}
-
 static int64_t read_ticks(void)
 {
     return SYS_CALL(times, 0, 0, 0, 0, 0, 0);
@@ -49,7 +42,7 @@ static void read_times(int who, struct cpu_times *ret_times)
     ret_times->usage[1] = usage.ru_stime.tv_sec * 1000000 + usage.ru_stime.tv_usec;
     __builtin_memcpy(ret_times->usage + 2, &usage.ru_maxrss, (USAGE_WORDS - 2) * sizeof(int64_t));
     for (int type = 0; type < CPU_CLOCKS; type++)
-        ret_times->clocks[type] = who == RUSAGE_CHILDREN ? 0 : read_clock((int)(~0U << CLOCK_ID_SHIFT) | of_thread | type);
+        ret_times->clocks[type] = who == RUSAGE_CHILDREN ? 0 : sys_clock((int)(~0U << CLOCK_ID_SHIFT) | of_thread | type);
 }
 
 /* to += sign × by */
@@ -125,7 +118,7 @@ static int64_t foreign_offset(uint32_t tid, int type)
     for (uint32_t i = 0; i < AGENT_MAX_THREADS && foreign[i].tid; i++) {
         if (foreign[i].tid != tid)
             continue;
-        return read_clock((int)(~tid << CLOCK_ID_SHIFT) | CLOCK_OF_THREAD | type) < foreign[i].stood[type] ? 0
+        return sys_clock((int)(~tid << CLOCK_ID_SHIFT) | CLOCK_OF_THREAD | type) < foreign[i].stood[type] ? 0
                                                                                                            : foreign[i].ahead[type];
     }
     return 0;

@@ -22,9 +22,7 @@ static __thread struct deadline *innermost __attribute__((tls_model("initial-exe
 
 static int64_t now(void)
 {
-    struct timespec time;
-    SYS_CALL(clock_gettime, CLOCK_MONOTONIC, &time, 0, 0, 0, 0);
-    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+    return sys_clock(CLOCK_MONOTONIC);
 }
 
 int64_t deadline_nanoseconds(const struct timespec *time)

@@ -11,13 +11,6 @@
 
 enum { NANOSECONDS = 1000000000, RESTORE_IDS = 77 /* PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15 */ };
 
-static int64_t clock_now(int clock)
-{
-    struct timespec time = { 0 };
-    SYS_CALL(clock_gettime, clock, &time, 0, 0, 0, 0);
-    return time.tv_sec * (int64_t)NANOSECONDS + time.tv_nsec;
-}
-
 static int64_t nanoseconds(const struct timespec *time)
 {
     return time->tv_sec > INT64_MAX / NANOSECONDS - 1 ? INT64_MAX : time->tv_sec * (int64_t)NANOSECONDS + time->tv_nsec;
@@ -47,9 +40,9 @@ static void note(struct agent_timer *timer)
     int tries = 0;
 
     do {
-        before = clock_now(CLOCK_MONOTONIC);
+        before = sys_clock(CLOCK_MONOTONIC);
         stands = read_timer(timer);
-        now = clock_now(CLOCK_MONOTONIC);
+        now = sys_clock(CLOCK_MONOTONIC);
     } while (now - before > QUICK && ++tries < TRIES);
     left = nanoseconds(&stands.it_value);
     timer->interval = (uint64_t)nanoseconds(&stands.it_interval);
@@ -150,7 +143,7 @@ static int arm_with_overrun(const struct agent_timer *timer, int64_t start)
 /* At an absolute time, so that one that is past by now has its overruns. */
 static long arm_of_the_wall(const struct agent_timer *timer, int64_t left)
 {
-    int64_t start = timer->clock == CLOCK_MONOTONIC ? timer->due : clock_now(timer->clock) + left;
+    int64_t start = timer->clock == CLOCK_MONOTONIC ? timer->due : sys_clock(timer->clock) + left;
     struct itimerspec value = { time_of((int64_t)timer->interval), time_of(start > 0 ? start : 1) };
 
     if (arm_with_overrun(timer, start))
@@ -172,7 +165,7 @@ static long arm(const struct agent_timer *timer)
     if (!timer->armed)
         return 0;
     if (timer_is_of_the_wall(timer))
-        left -= clock_now(CLOCK_MONOTONIC);
+        left -= sys_clock(CLOCK_MONOTONIC);
     if (timer_is_of_the_wall(timer) && !timer->interval_timer && (left < 1 || is_steady(timer->clock)))
         return arm_of_the_wall(timer, left);
     if (left < 1)
