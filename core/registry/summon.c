@@ -51,8 +51,7 @@ static struct state look_at(pid_t pid)
     return state;
 }
 
-/* Does a file of /proc/PID hold the text? -EACCES and the like when it cannot be read; -ENODATA: it is empty, as all is
- * in the middle of exec. */
+/* Does a file of /proc/PID hold the text? -EACCES and the like when it cannot be read; -ENODATA: it is empty. */
 static int file_holds(pid_t pid, const char *name, const char *text)
 {
     char path[64], *bytes = NULL;
@@ -96,11 +95,11 @@ static int can_be_asked(pid_t pid, const struct state *state)
     return holds == 1 || holds == -EACCES || holds == -EPERM;
 }
 
-/* In exec, or not yet in the shim's constructor. */
+/* In exec, in whose middle the arguments are empty as well, or not yet in the shim's constructor. */
 static int is_being_born(pid_t pid, const struct state *state)
 {
     int holds = state->is_here && !state->handles ? file_holds(pid, "environ", SHIM_NAME) : 0;
-    return holds == 1 || holds == -ENODATA;
+    return holds == 1 || (holds == -ENODATA && file_holds(pid, "cmdline", SHIM_NAME) == -ENODATA);
 }
 
 /* Such a one has nobody who could answer. And in a child of posix_spawn, which has all signals blocked, the signal would wait
