@@ -36,11 +36,11 @@ static int directories_save(struct saving *saving, const struct descriptor *desc
 static int directories_check(struct restoring *restoring, struct reader *reader)
 {
     struct directory_record record;
-    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
+    char *path = path_read(restoring, reader, reader_take_text(reader, &record, sizeof record));
     struct stat status;
 
     if (!path)
-        return reader->error ? reader->error : -ENOMEM;
+        return reader->error;
     if (stat(path, &status) || eaccess(path, R_OK))
         missing(restoring, "R-FILE-MISSING: %s: %s; it is a directory that the program had open", path, strerror(errno));
     else if (!S_ISDIR(status.st_mode))
@@ -66,8 +66,8 @@ static int set_position(const struct descriptor_record *record)
 static int directories_open(struct restoring *restoring, struct reader *reader)
 {
     struct directory_record record;
-    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
-    int error = path ? descriptor_open(&record.descriptor, path) : reader->error ? reader->error : -ENOMEM;
+    char *path = path_read(restoring, reader, reader_take_text(reader, &record, sizeof record));
+    int error = path ? descriptor_open(&record.descriptor, path) : reader->error;
 
     free(path);
     return error ? error : set_position(&record.descriptor);

@@ -117,7 +117,7 @@ static int fifos_save(struct saving *saving, const struct descriptor *descriptor
 /* The path as it is now; to be freed. NULL: the record is bad, or memory is short. */
 static char *read_record(struct restoring *restoring, struct reader *reader, struct fifo_record *record, const void **ret_bytes)
 {
-    char *path = path_now(restoring, reader_take_text(reader, record, sizeof *record));
+    char *path = path_read(restoring, reader, reader_take_text(reader, record, sizeof *record));
 
     *ret_bytes = reader_view(reader, record->length);
     if (!reader->error && path)
@@ -135,7 +135,7 @@ static int fifos_check(struct restoring *restoring, struct reader *reader)
     char *path = read_record(restoring, reader, &record, &bytes);
 
     if (!path)
-        return reader->error ? reader->error : -ENOMEM;
+        return reader->error;
     if (!record.nameless && stat(path, &there))
         missing(restoring, "R-FILE-MISSING: %s: %s; put the named pipe back (mkfifo)", path, strerror(errno));
     else if (!record.nameless && !S_ISFIFO(there.st_mode))
@@ -206,7 +206,7 @@ static int fifos_make(struct restoring *restoring, struct reader *reader)
     int fd, error;
 
     if (!fifo) {
-        error = path && find(restoring, &record) ? 0 : reader->error ? reader->error : -ENOMEM;
+        error = !path ? reader->error : find(restoring, &record) ? 0 : -ENOMEM;
         free(path);
         return error;
     }

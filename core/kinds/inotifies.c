@@ -164,11 +164,7 @@ static int inotifies_save(struct saving *saving, const struct descriptor *descri
 /* The next watch, and its path as it is now: malloc'ed, or NULL and reader->error. */
 static char *take_watch(const struct restoring *restoring, struct reader *reader, struct watch_record *watch)
 {
-    char *path = path_now(restoring, reader_take_text(reader, watch, sizeof *watch));
-
-    if (!path && !reader->error)
-        reader->error = -ENOMEM;
-    return path;
+    return path_read(restoring, reader, reader_take_text(reader, watch, sizeof *watch));
 }
 
 static void check_path(struct restoring *restoring, const struct watch_record *watch, const char *path)

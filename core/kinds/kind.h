@@ -304,6 +304,8 @@ int terminals_take_control(const struct restoring *restoring);
 
 /* path_map.c: where a file of the image is now. Takes a malloc'ed path, gives back another; NULL for NULL or no memory. */
 char *path_now(const struct restoring *restoring, char *then);
+/* The same for what was just read of a record. NULL: reader->error says why. */
+char *path_read(const struct restoring *restoring, struct reader *reader, char *then);
 /* Is it OLD=NEW with absolute paths? */
 int path_rule_is_good(const char *rule);
 

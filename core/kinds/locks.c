@@ -103,7 +103,7 @@ static void check_held(struct restoring *restoring, const struct lock_record *re
 static int locks_check(struct restoring *restoring, struct reader *reader)
 {
     struct lock_record record;
-    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
+    char *path = path_read(restoring, reader, reader_take_text(reader, &record, sizeof record));
     int fd = path ? open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
 
     if (fd >= 0) {
@@ -120,12 +120,12 @@ static int locks_check(struct restoring *restoring, struct reader *reader)
 static int locks_take(struct restoring *restoring, struct reader *reader)
 {
     struct lock_record record;
-    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
+    char *path = path_read(restoring, reader, reader_take_text(reader, &record, sizeof record));
     struct flock lock = as_flock(&record);
     int failed;
 
     if (!path)
-        return reader->error ? reader->error : -ENOMEM;
+        return reader->error;
     if (record.type == LOCK_FLOCK)
         failed = flock(record.number, flock_operation(&record));
     else

@@ -38,11 +38,11 @@ static int paths_save(struct saving *saving, const struct descriptor *descriptor
 static int paths_check(struct restoring *restoring, struct reader *reader)
 {
     struct path_record record;
-    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
+    char *path = path_read(restoring, reader, reader_take_text(reader, &record, sizeof record));
     struct stat status;
 
     if (!path)
-        return reader->error ? reader->error : -ENOMEM;
+        return reader->error;
     if (path_is_virtual(path))
         ; /* of the bubble's own /proc, which is not there yet */
     else if (lstat(path, &status))
@@ -56,8 +56,8 @@ static int paths_check(struct restoring *restoring, struct reader *reader)
 static int paths_open(struct restoring *restoring, struct reader *reader)
 {
     struct path_record record;
-    char *path = path_now(restoring, reader_take_text(reader, &record, sizeof record));
-    int error = path ? descriptor_open(&record.descriptor, path) : reader->error ? reader->error : -ENOMEM;
+    char *path = path_read(restoring, reader, reader_take_text(reader, &record, sizeof record));
+    int error = path ? descriptor_open(&record.descriptor, path) : reader->error;
 
     free(path);
     return error;

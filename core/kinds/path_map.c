@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* stasis restart --path-map=OLD=NEW: trees that are elsewhere now. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -51,4 +52,13 @@ char *path_now(const struct restoring *restoring, char *then)
         now = NULL;
     free(then);
     return now;
+}
+
+char *path_read(const struct restoring *restoring, struct reader *reader, char *then)
+{
+    char *path = path_now(restoring, then);
+
+    if (!path && !reader->error)
+        reader->error = -ENOMEM;
+    return path;
 }

@@ -134,10 +134,10 @@ static void check_cpu(struct restoring *restoring, const struct process_record *
 static int process_check(struct restoring *restoring, struct reader *reader)
 {
     struct process_record record;
-    char *executable = path_now(restoring, reader_take_text(reader, &record, sizeof record));
+    char *executable = path_read(restoring, reader, reader_take_text(reader, &record, sizeof record));
 
     if (!executable)
-        return reader->error ? reader->error : -ENOMEM;
+        return reader->error;
     restoring->pid = (int)record.pid;
     restoring->session = (int)record.session;
     restoring->group = (int)record.group;
@@ -173,11 +173,11 @@ static int make_executable(struct restoring *restoring, const char *path, const 
 static int process_open(struct restoring *restoring, struct reader *reader)
 {
     struct process_record record;
-    char *executable = path_now(restoring, reader_take_text(reader, &record, sizeof record));
+    char *executable = path_read(restoring, reader, reader_take_text(reader, &record, sizeof record));
     int fd;
 
     if (!executable)
-        return reader->error ? reader->error : -ENOMEM;
+        return reader->error;
     if (record.kept.content)
         fd = make_executable(restoring, executable, &record.kept);
     else if ((fd = open(executable, O_RDONLY | O_CLOEXEC)) < 0)

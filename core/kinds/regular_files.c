@@ -290,10 +290,10 @@ static void check_read(struct restoring *restoring, const char *path, const stru
 static int files_check(struct restoring *restoring, struct reader *reader)
 {
     struct file_record record;
-    char *path = path_now(restoring, take_record(reader, &record));
+    char *path = path_read(restoring, reader, take_record(reader, &record));
 
     if (!path)
-        return reader->error ? reader->error : -ENOMEM;
+        return reader->error;
     if (record.nameless)
         nameless_check(restoring, path);
     else if (record.descriptor.written)
@@ -327,11 +327,11 @@ static int is_absent(const struct file_record *record, const char *path)
 static int files_open(struct restoring *restoring, struct reader *reader)
 {
     struct file_record record;
-    char *path = path_now(restoring, take_record(reader, &record));
+    char *path = path_read(restoring, reader, take_record(reader, &record));
     int error = 0;
 
     if (!path)
-        return reader->error ? reader->error : -ENOMEM;
+        return reader->error;
     if (record.nameless)
         error = open_nameless(restoring, &record, path);
     else if (record.kept.content && record.descriptor.same_as == record.descriptor.number)
@@ -356,8 +356,8 @@ static int keep_all_tails(struct restoring *restoring)
         char *path;
         if (header.tag != TAG_REGULAR_FILE || header.process != restoring->index)
             continue;
-        path = path_now(restoring, take_record(&reader, &record));
-        error = path ? 0 : reader.error ? reader.error : -ENOMEM;
+        path = path_read(restoring, &reader, take_record(&reader, &record));
+        error = path ? 0 : reader.error;
         if (!error && record.descriptor.written && !record.nameless)
             error = tails_keep(restoring, path, record.identity.size);
         free(path);
@@ -397,8 +397,8 @@ static int cut(const struct file_record *record)
 static int files_wire(struct restoring *restoring, struct reader *reader)
 {
     struct file_record record;
-    char *path = path_now(restoring, take_record(reader, &record));
-    int error = path ? 0 : reader->error ? reader->error : -ENOMEM;
+    char *path = path_read(restoring, reader, take_record(reader, &record));
+    int error = path ? 0 : reader->error;
 
     if (!error && !restoring->tails_are_kept)
         error = keep_all_tails(restoring);

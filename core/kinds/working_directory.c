@@ -33,7 +33,7 @@ static int directory_save(struct saving *saving, const struct descriptor *none)
 
 static int directory_check(struct restoring *restoring, struct reader *reader)
 {
-    char *path = path_now(restoring, reader_text(reader));
+    char *path = path_read(restoring, reader, reader_text(reader));
 
     if (path && access(path, X_OK))
         missing(restoring, "R-FILE-MISSING: %s: %s; it is the program's working directory", path, strerror(errno));
@@ -43,7 +43,7 @@ static int directory_check(struct restoring *restoring, struct reader *reader)
 
 static int directory_wire(struct restoring *restoring, struct reader *reader)
 {
-    char *path = path_now(restoring, reader_text(reader));
+    char *path = path_read(restoring, reader, reader_text(reader));
     int error = path && chdir(path) ? -errno : reader->error;
 
     free(path);
