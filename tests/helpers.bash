@@ -466,7 +466,7 @@ moments() {
 find_processes() {
     local process
     {
-        find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -lname "$T/*" 2>/dev/null
+        find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -lname "$T/*" 2>/dev/null || : # one has ended meanwhile
         grep -lsaF "STASIS_TEST_MARK=$T/" /proc/[0-9]*/environ 2>/dev/null
     } | cut -d/ -f3 | sort -un | while read -r process; do
         if is_alive "$process"; then echo "$process $(cat "/proc/$process/comm" 2>/dev/null)"; fi
@@ -492,7 +492,7 @@ find_pages() {
 find_strays() {
     find "$IMAGES" -mindepth 1 2>/dev/null |
         grep -vE '/[^/]+\.ckpt(\.[0-9]+)?(\.run-([0-9a-f]{8}|damaged)(\.[0-9]+)?)?$' |
-        grep -vF /lost+found
+        grep -vE '/lost\+found$|\.resumed$'
     find "$T" -maxdepth 2 \( -name '*.tmp' -o -name '*.tmp.*' -o -name '.*.ckpt*' \) 2>/dev/null
     return 0
 }
