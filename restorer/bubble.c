@@ -367,6 +367,11 @@ int bubble_check(const struct bubble_plan *plan, void (*say)(void *context, cons
     if (tried.registry && access(tried.registry, F_OK))
         tried.registry = NULL; /* bubble_run will make it */
     int error = try_out(&tried, errors);
+    if (errors[STEP_SHM] == -ENOENT && tried.registry) { /* the last program in it may have ended meanwhile */
+        tried.registry = NULL;
+        memset(errors, 0, sizeof errors);
+        error = try_out(&tried, errors);
+    }
     if (error)
         errors[STEP_SPACES] = error;
     for (int step = 0; step < STEP_COUNT; step++) {
@@ -448,6 +453,7 @@ static int run(const struct bubble_plan *plan, int link[2], int task_link[2])
     if (!keeper) {
         close(link[0]);
         close(task_link[0]);
+        porter_let_go();
         keeper_run(plan, link[1], task_link[1]);
     }
     close(link[1]);
@@ -456,22 +462,24 @@ static int run(const struct bubble_plan *plan, int link[2], int task_link[2])
         return porter_run(plan, keeper, link[0], task_link[0]);
     close(link[0]);
     close(task_link[0]);
+    porter_give_back();
     return error ? EXIT_SYSTEM : bubble_complain(step, keeper);
 }
 
 static int prepare(const struct bubble_plan *plan, int link[2], int task_link[2])
 {
-    int error = porter_directories(plan);
+    int error = porter_claim(plan);
 
     if (error) {
-        fprintf(stderr, "stasis: cannot use the registry %s: %s. It must be a directory of yours with mode 0700; "
-                "remove what is there\n", plan->run_directory ? plan->run_directory : plan->registry, strerror(-error));
+        fprintf(stderr, "stasis: cannot use the registry %s: %s. It must be a directory of yours with mode 0700, in tmpfs "
+                "with room and inodes left; remove what is there\n", plan->run_directory ? plan->run_directory : plan->registry, strerror(-error));
         return EXIT_CANNOT_CREATE;
     }
     error = make_link(link);
     if (!error && (error = make_link(task_link)))
         close(link[0]), close(link[1]);
     if (error) {
+        porter_give_back();
         fprintf(stderr, "stasis: cannot make a socket pair: %s. Raise ulimit -n\n", strerror(-error));
         return EXIT_SYSTEM;
     }

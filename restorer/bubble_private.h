@@ -59,8 +59,10 @@ _Noreturn void bubble_mirror(int status);
 _Noreturn void keeper_run(const struct bubble_plan *plan, int link, int task_link);
 
 /* porter.c */
-/* Makes the directories of the plan where they are missing, and checks whose they are: 0 or -errno. */
-int porter_directories(const struct bubble_plan *plan);
+/* Makes the directories of the plan where they are missing, checks whose they are, and puts the porter's page there: 0 or -errno. */
+int porter_claim(const struct bubble_plan *plan);
+void porter_give_back(void); /* the page is not needed any more, */
+void porter_let_go(void);    /* or belongs to another: the keeper */
 /* Returns only when the bubble could not be made: exit status, said on stderr. */
 int porter_run(const struct bubble_plan *plan, pid_t keeper, int link, int task_link);
 

@@ -29,6 +29,8 @@
 #include "../core/floor/names.h"
 #include "../core/floor/text.h"
 
+enum { CLAIM_TRIES = 3 };
+
 struct porter {
     const struct bubble_plan *plan;
     pid_t keeper, task;  /* as seen here; task 0: not yet */
@@ -37,8 +39,6 @@ struct porter {
     int signals;
     int terminal;        /* the controlling one, when the task has a group of its own in our session; else -1 */
     int own_group;
-    int page, page_directory;
-    char page_name[33];
     enum { STANDING, ENDED, LOST, FAILED } state;
     int status;          /* ENDED, LOST: of waitpid(); FAILED: exit status */
     int others;          /* ENDED: 1 when others live on inside */
@@ -62,7 +62,7 @@ static int own_directory(const char *path)
     return -EPERM;
 }
 
-int porter_directories(const struct bubble_plan *plan)
+static int make_directories(const struct bubble_plan *plan)
 {
     const char *paths[] = {plan->registry, plan->run_directory};
 
@@ -86,11 +86,75 @@ static void name_page(char name[33])
         sprintf(name + 2 * i, "%02x", random[i]);
 }
 
-static void fill_page(struct agent_page *page, const struct bubble_plan *plan, pid_t keeper)
+/* The page from before the bubble is made on: nobody takes away a directory in which something is, and the bubble shows it inside. Until
+ * it is filled in it is one that is being made; its lock keeps it. */
+static struct {
+    int file, directory;
+    char name[33];
+} claimed = { .file = -1, .directory = -1 };
+
+static int claim_page(void)
+{
+    char self[64];
+
+    claimed.file = openat(claimed.directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (claimed.file < 0)
+        return -errno;
+    claimed.file = bubble_lift(claimed.file, LIFTED);
+    if (fchmod(claimed.file, 0600) || ftruncate(claimed.file, AGENT_PAGE_BYTES) || flock(claimed.file, LOCK_EX))
+        return -errno;
+    name_page(claimed.name);
+    snprintf(self, sizeof self, "/proc/self/fd/%d", claimed.file);
+    if (linkat(AT_FDCWD, self, claimed.directory, claimed.name, AT_SYMLINK_FOLLOW)) {
+        claimed.name[0] = 0;
+        return -errno;
+    }
+    return 0;
+}
+
+void porter_let_go(void)
+{
+    if (claimed.file >= 0)
+        close(claimed.file);
+    if (claimed.directory >= 0)
+        close(claimed.directory);
+    claimed.file = claimed.directory = -1;
+}
+
+int porter_claim(const struct bubble_plan *plan)
+{
+    for (int tries = 0, error;; tries++) { /* somebody's sweep may take the empty directory away in between */
+        error = make_directories(plan);
+        if (!error && plan->run_directory) {
+            claimed.directory = own_directory(plan->run_directory);
+            error = claimed.directory < 0 ? claimed.directory : claim_page();
+        }
+        if (error)
+            porter_let_go();
+        if (error != -ENOENT || tries == CLAIM_TRIES)
+            return error;
+    }
+}
+
+void porter_give_back(void)
+{
+    if (claimed.name[0])
+        unlinkat(claimed.directory, claimed.name, 0);
+    porter_let_go();
+    registry_sweep(); /* what was killed left its page */
+}
+
+/* The magic comes last, when all else is true. */
+static int fill_page(const struct bubble_plan *plan, pid_t keeper)
 {
     struct stat namespace;
+    struct agent_page *page;
 
-    page->magic = AGENT_MAGIC;
+    if (claimed.file < 0)
+        return 0;
+    page = mmap(NULL, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, claimed.file, 0);
+    if (page == MAP_FAILED)
+        return -errno;
     page->bytes = sizeof *page;
     page->role = ROLE_PORTER;
     page->pid = (uint32_t)getpid();
@@ -99,59 +163,9 @@ static void fill_page(struct agent_page *page, const struct bubble_plan *plan, p
     text_add(page->step, sizeof page->step, 0, plan->step);
     if (!stat("/proc/self/ns/pid", &namespace))
         page->pid_namespace = namespace.st_ino;
-}
-
-/* It gets its name last: nobody sees it half filled or without its lock. */
-static int publish_page(struct porter *p)
-{
-    char self[64];
-
-    p->page = openat(p->page_directory, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (p->page < 0)
-        return -errno;
-    p->page = bubble_lift(p->page, LIFTED);
-    if (fchmod(p->page, 0600) || ftruncate(p->page, AGENT_PAGE_BYTES) || flock(p->page, LOCK_EX))
-        return -errno;
-    struct agent_page *page = mmap(NULL, AGENT_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, p->page, 0);
-    if (page == MAP_FAILED)
-        return -errno;
-    fill_page(page, p->plan, p->keeper);
+    __atomic_store_n(&page->magic, AGENT_MAGIC, __ATOMIC_SEQ_CST);
     munmap(page, AGENT_PAGE_BYTES);
-    name_page(p->page_name);
-    snprintf(self, sizeof self, "/proc/self/fd/%d", p->page);
-    if (linkat(AT_FDCWD, self, p->page_directory, p->page_name, AT_SYMLINK_FOLLOW)) {
-        p->page_name[0] = 0;
-        return -errno;
-    }
     return 0;
-}
-
-static int open_page(struct porter *p)
-{
-    if (!p->plan->run_directory)
-        return 0;
-    for (int tries = 0, error;; tries++) { /* somebody's sweep may take the empty directory away in between */
-        int made = porter_directories(p->plan);
-        if (made)
-            return made;
-        p->page_directory = own_directory(p->plan->run_directory);
-        error = p->page_directory < 0 ? p->page_directory : publish_page(p);
-        if (error != -ENOENT || tries == 3)
-            return error;
-        if (p->page_directory >= 0)
-            close(p->page_directory);
-    }
-}
-
-static void close_page(struct porter *p)
-{
-    if (p->page_name[0])
-        unlinkat(p->page_directory, p->page_name, 0);
-    if (p->page >= 0)
-        close(p->page);
-    if (p->page_directory >= 0)
-        close(p->page_directory);
-    registry_sweep(); /* what was killed left its page */
 }
 
 /* ---- the terminal ---- */
@@ -354,10 +368,10 @@ static void fail(struct porter *p, int status)
 /* The task waits: page and terminal first, then go. */
 static void meet_task(struct porter *p)
 {
-    int error = open_page(p);
+    int error = fill_page(p->plan, p->keeper);
 
     if (error) {
-        fprintf(stderr, "stasis: cannot make a file in %s: %s. It must be in tmpfs, with room and inodes left\n",
+        fprintf(stderr, "stasis: cannot map a file in %s: %s\n",
                 p->plan->run_directory, strerror(-error));
         fail(p, EXIT_CANNOT_CREATE);
         return;
@@ -520,7 +534,7 @@ static int set_up(struct porter *p)
 int porter_run(const struct bubble_plan *plan, pid_t keeper, int link, int task_link)
 {
     struct porter p = {.plan = plan, .keeper = keeper, .link = link, .task_link = task_link, .handle = -1,
-        .signals = -1, .terminal = -1, .page = -1, .page_directory = -1,
+        .signals = -1, .terminal = -1,
         .own_group = plan->own_group || plan->own_session};
     int error = set_up(&p);
 
@@ -535,7 +549,9 @@ int porter_run(const struct bubble_plan *plan, pid_t keeper, int link, int task_
     take_terminal(&p);
     if (p.state == ENDED)
         part(&p);
-    close_page(&p);
+    if (p.state == ENDED && !p.others && !p.status && plan->succeeded)
+        plan->succeeded(plan->context);
+    porter_give_back();
     if (p.state == FAILED)
         return give_up(&p);
     if (p.state == LOST && !WIFSIGNALED(p.status))
