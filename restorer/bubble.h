@@ -27,6 +27,7 @@ struct bubble_plan {
     int (*task)(void *context); /* runs in the task; returns only on failure, with an exit status */
     void *context;
     void (*started)(void *context); /* runs in the porter when the task is about to jump; may be NULL */
+    void (*succeeded)(void *context); /* the same, when it has ended with status 0 and nobody lives on inside */
 };
 
 /* Checks without changing anything whether the bubble can be made here: user namespaces (needed unless root), clone3

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -19,6 +20,7 @@
 #include "../core/floor/text.h"
 #include "../core/image/commit.h"
 #include "../core/kinds/kind.h"
+#include "attempts.h"
 #include "bubble.h"
 #include "descriptors.h"
 #include "plan.h"
@@ -67,6 +69,13 @@ static void say_notice_in_file(struct restoring *restoring)
         say_lines(restoring, 2);
     forget_lines(restoring);
 }
+
+/* What `stasis run` wants of a restart. */
+static struct {
+    int is_counted; /* --counted: it may be the last attempt */
+    int cleans_up;  /* --cleanup: no images are left of a program that has ended with 0 */
+    const char *image;
+} wish;
 
 typedef int (*kind_step)(struct restoring *restoring, struct reader *record);
 
@@ -268,13 +277,30 @@ static int check(struct tree *tree, const struct restoring *blank, struct bubble
     return EXIT_REFUSED;
 }
 
+/* In the porter. */
+static void succeed(void *context)
+{
+    const struct file_header *header = &((const struct tree *)context)->processes->image->header;
+    char directory[MAX_PATH];
+    int error;
+
+    if (wish.is_counted || wish.cleans_up)
+        attempts_forget(wish.image, header);
+    if (!wish.cleans_up)
+        return;
+    snprintf(directory, sizeof directory, "%s", wish.image);
+    error = image_remove(dirname(directory), header->job, header->step, header->run);
+    if (error)
+        fprintf(stderr, "stasis: the images in %s cannot be removed: %s\n", directory, strerror(-error));
+}
+
 static int restart(const char *path, int only_check, struct restoring *restoring)
 {
     static struct image image;
     static struct tree tree;
     static char registry[64], run_directory[128];
     struct bubble_plan bubble = { .registry = registry, .run_directory = run_directory, .task = become,
-                                  .job = image.header.job, .step = image.header.step, .context = &tree };
+                                  .job = image.header.job, .step = image.header.step, .context = &tree, .succeeded = succeed };
     char uuid[UUID_TEXT];
     int error = image_open(&image, path), status;
 
@@ -295,6 +321,9 @@ static int restart(const char *path, int only_check, struct restoring *restoring
         return status;
     }
     stand(restoring, "stand");
+    wish.image = path;
+    if (wish.is_counted && (status = attempts_count(path, &image.header)))
+        return status;
     text_from_uuid(image.header.run, uuid);
     snprintf(registry, sizeof registry, REGISTRY_ROOT "%u", geteuid());
     snprintf(run_directory, sizeof run_directory, "%s/%s", registry, uuid);
@@ -361,7 +390,8 @@ static int read_options(int count, char **arguments, struct policy *policy, int 
     static const struct option options[] = {
         { "check", no_argument, NULL, 'c' },    { "strict", no_argument, NULL, 's' },
         { "no-tails", no_argument, NULL, 'n' }, { "path-map", required_argument, NULL, 'p' },
-        { "notice", required_argument, NULL, 'i' }, { 0 },
+        { "notice", required_argument, NULL, 'i' }, { "counted", no_argument, NULL, 'o' },
+        { "cleanup", no_argument, NULL, 'u' }, { 0 },
     };
 
     policy->path_rules = calloc((size_t)count, sizeof *policy->path_rules);
@@ -374,6 +404,10 @@ static int read_options(int count, char **arguments, struct policy *policy, int 
             policy->no_tails = 1;
         else if (option == 'i')
             notice = optarg;
+        else if (option == 'o')
+            wish.is_counted = 1;
+        else if (option == 'u')
+            wish.cleans_up = 1;
         else if (option == 'p' && policy->path_rules && path_rule_is_good(optarg))
             policy->path_rules[policy->path_rule_count++] = optarg;
         else

@@ -25,7 +25,7 @@ COMMANDS='run checkpoint restart list show verify scontrol'
 
 @test "help names every option" {
     run stasis run --help
-    [[ $output == *--checkpoint=* && $output == *--checkpoint-dir=* && $output == *--job-id=* && $output == *--keep=* ]]
+    [[ $output == *--checkpoint=* && $output == *--checkpoint-dir=* && $output == *--job-id=* && $output == *--keep=* && $output == *--resume* && $output == *--cleanup* ]]
     run stasis checkpoint --help
     [[ $output == *--max-wait=* && $output == *--stop* ]]
 }
@@ -341,6 +341,202 @@ sys.exit(23)'
     [ "$status" = 0 ] || fail "status $status: $stderr"
     [[ $output == "OK memory 400 "* ]] || fail "$output"
     [ -z "$stderr" ]
+}
+
+# ---- run --resume, --cleanup ----
+
+is_at_hold() {
+    [ -e "$1" ] && grep -q '^50 ' "$1"
+}
+
+# resume NAME COMMAND...: in the background, as start.
+resume() {
+    local name=$1
+    shift
+    start "$name" "$STASIS" run --resume "${OPTIONS[@]}" "--checkpoint-dir=$IMAGES" "--job-id=$name" -- "$@"
+}
+
+@test "run --resume starts the program; with an image of this job and step it is the restart" {
+    golden resumed "$GUESTS/stdio" 3
+    start_guest other "$GUESTS/stdio" 8
+    take "$PID"
+    kill_hard "$PID"
+    hold
+    rm -f "$T/ready"
+    resume resumed "$GUESTS/stdio" 3
+    wait_for_file "$T/ready"
+    VARIABLES=(SLURM_STEP_ID=4)
+    resume resumed true # another step
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ]
+    VARIABLES=()
+    [ -z "$(find "$IMAGES" -name 'resumed.*')" ]
+    take resumed.0
+    end_processes
+    # stdio 999 would print other lines, and end the test by its length
+    resume resumed "$GUESTS/stdio" 999
+    ends_well resumed
+    same resumed
+    [ "$(find "$IMAGES" -name 'resumed.*')" = "$IMAGE" ] || fail "left: $(ls "$IMAGES")"
+}
+
+@test "run --resume without a name of the job, or within a program under stasis: status 64" {
+    usage run --resume true
+    VARIABLES=("STASIS_RUN=1c3e6a8f-4b2d-4c6e-8f1a-2b3c4d5e6f70:1:5")
+    usage run --resume --job-id=x true
+    usage run --cleanup true
+}
+
+@test "run --resume: what ends three times before its next image is not tried again; a newer image begins a new count" {
+    local try
+    touch "$T/hold"
+    resume tired /usr/bin/python3 "$APPS/count.py" 100 9
+    until_true 60 is_at_hold "$T/tired.out"
+    take "$PID"
+    rm "$T/hold"
+    wait_exit "$PID"
+    [ "$STATUS" = 9 ] || fail "status $STATUS"
+    for try in 1 2 3; do
+        resume tired false
+        wait_exit "$PID"
+        [ "$STATUS" = 9 ] || fail "try $try: status $STATUS: $(cat "$T/tired.err")"
+    done
+    silent tired
+    resume tired false
+    wait_exit "$PID"
+    [ "$STATUS" = 69 ] || fail "status $STATUS"
+    named "$(cat "$T/tired.err")"
+    : >"$T/tired.err"
+    touch "$T/hold"
+    restart_back tired "$IMAGE"
+    take "$PID"
+    kill_hard "$PID"
+    rm "$T/hold"
+    resume tired false
+    wait_exit "$PID"
+    [ "$STATUS" = 9 ] || fail "status $STATUS after a newer image: $(cat "$T/tired.err")"
+}
+
+@test "run --resume: when all images of the job are damaged, that is said, and the program is started" {
+    start_guest damaged "$GUESTS/stdio" 3
+    take "$PID"
+    kill_hard "$PID"
+    printf x | dd of="$IMAGE" bs=1 seek=100 conv=notrunc status=none
+    rm -f "$T/damaged.out"
+    golden damaged "$GUESTS/stdio" 2
+    resume damaged "$GUESTS/stdio" 2
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ]
+    same damaged
+    grep -q "started anew" "$T/damaged.err"
+}
+
+@test "--cleanup removes the images after status 0, by who waited, and those of this run alone" {
+    local OPTIONS=(--cleanup)
+    start_guest clean "$GUESTS/stdio" 2
+    take clean.0
+    take clean.0
+    cp "$IMAGE" "$IMAGES/clean.0.ckpt.9" # an older one of the same run
+    own "$IMAGES/clean.0.ckpt.9"
+    ends_well clean
+    says_ok clean
+    [ -z "$(ls "$IMAGES")" ] || fail "left by the first run: $(ls "$IMAGES")"
+    rm "$T/clean.out"
+    OPTIONS=()
+    start_guest clean "$GUESTS/stdio" 2
+    take "$PID"
+    kill_hard "$PID"
+    start clean "$STASIS" run --cleanup "--checkpoint-dir=$IMAGES" --job-id=clean -- true
+    ends_well clean
+    [ -e "$IMAGE" ] || fail "that of another run is gone"
+    OPTIONS=(--cleanup)
+    hold
+    resume clean "$GUESTS/stdio" 2
+    until_true 30 is_back
+    take "$PID"
+    ends_well clean
+    [ -z "$(ls "$IMAGES")" ] || fail "left by the restart: $(ls "$IMAGES")"
+}
+
+@test "--cleanup: images stay after another status, a signal, and while others of the program live" {
+    local OPTIONS=(--cleanup) program
+    touch "$T/hold"
+    start stays "$STASIS" run "${OPTIONS[@]}" "--checkpoint-dir=$IMAGES" --job-id=stays -- /usr/bin/python3 "$APPS/count.py" 60 7
+    until_true 60 is_at_hold "$T/stays.out"
+    take stays.0
+    rm "$T/hold"
+    wait_exit "$PID"
+    [ "$STATUS" = 7 ] || fail "status $STATUS"
+    [ -e "$IMAGE" ]
+    start stays "$STASIS" restart --cleanup "$IMAGE"
+    wait_exit "$PID"
+    [ "$STATUS" = 7 ] || fail "status $STATUS"
+    [ -e "$IMAGE" ]
+    start_guest killed "$GUESTS/stdio" 8
+    take killed.0
+    kill -TERM "$PID"
+    wait_exit "$PID"
+    [ "$STATUS" = 143 ] || fail "status $STATUS"
+    [ -e "$IMAGE" ]
+    start lives "$STASIS" run "${OPTIONS[@]}" "--checkpoint-dir=$IMAGES" --job-id=lives -- \
+        bash -c 'sleep 1000 </dev/null >/dev/null 2>&1 & echo $!; until [ -e go ]; do sleep 0.05; done'
+    until_true 60 has_grown "$T/lives.out" 1
+    take lives.0
+    program=$(cat "$T/lives.out")
+    touch "$T/go"
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ] || fail "status $STATUS"
+    [ -e "$IMAGE" ]
+    kill -KILL "$program"
+}
+
+# example NUMBER: the N-th indented piece of README's section on tries, as a script.
+example() {
+    awk -v wanted="$1" '/^### /{ inside = /One line for each try/ } inside && /^    / { if (!code) number++; code = 1; if (number == wanted) print substr($0, 5); next } { code = 0 }' \
+        "$ROOT/README.md" >"$T/example"
+    [ -s "$T/example" ]
+}
+
+stops_with_image() {
+    run --separate-stderr stasis checkpoint "$1" --stop
+    [ "$status" = 0 ]
+}
+
+@test "README: a loop goes on while the status is 75" {
+    local VARIABLES=("PATH=$T/product/tools:/usr/bin:/bin")
+    example 1
+    cp "$APPS/count.py" "$T/count.py"
+    golden loop /usr/bin/python3 "$APPS/count.py"
+    touch "$T/hold"
+    start loop sh "$T/example"
+    until_true 60 is_at_hold "$T/out"
+    until_true 60 stops_with_image count.0
+    until_true 60 stops_with_image count.0
+    rm "$T/hold"
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ] || fail "status $STATUS: $(cat "$T/loop.err")"
+    cmp "$T/loop.golden" "$T/out"
+    [ -z "$(ls "$IMAGES")" ] || fail "left: $(ls "$IMAGES")"
+}
+
+@test "README: an array of ten tasks, killed and run again, goes on where each was" {
+    local VARIABLES=("PATH=$T/product/tools:/usr/bin:/bin") task
+    example 2
+    cp "$APPS/count.py" "$T/count.py"
+    golden array /usr/bin/python3 "$APPS/count.py"
+    touch "$T/hold"
+    start array sh "$T/example"
+    for task in {1..10}; do until_true 120 is_at_hold "$T/out-$task"; done
+    for task in {1..10}; do take "task-$task.0"; done
+    end_processes
+    until_true 10 no_processes
+    start again sh "$T/example"
+    rm "$T/hold"
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ]
+    silent again
+    for task in {1..10}; do cmp "$T/array.golden" "$T/out-$task"; done
+    [ -z "$(ls "$IMAGES")" ] || fail "left: $(ls "$IMAGES")"
 }
 
 # ---- list, show, verify ----

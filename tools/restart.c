@@ -14,10 +14,11 @@
 #include "commands.h"
 #include "locate.h"
 
-enum { RESTART_CHECK, RESTART_JOB, RESTART_NO_TAILS, RESTART_PATH_MAP, RESTART_STRICT };
+enum { RESTART_CHECK, RESTART_CLEANUP, RESTART_JOB, RESTART_NO_TAILS, RESTART_PATH_MAP, RESTART_STRICT };
 
 static const struct choice choices[] = {
     [RESTART_CHECK] = { "check", NULL, NULL, "only say whether it could be restarted here, and what is missing" },
+    [RESTART_CLEANUP] = { "cleanup", NULL, NULL, "remove the program's images when it has ended with status 0" },
     [RESTART_JOB] = { "job-id", "ID", NULL, "of several jobs in DIR, the one to restart; JOB.STEP of several steps" },
     [RESTART_NO_TAILS] = { "no-tails", NULL, NULL, "cut off what was written to files after the checkpoint, and do not keep it as "
                            "FILE" TAIL_SUFFIX },
@@ -61,20 +62,30 @@ static int find_job(const char *directory, const char *job, char path[MAX_PATH],
     return error;
 }
 
-/* The newest whole image of the one job in the directory. 0 or an exit status. *ret_notice: what is to be said when files
- * have their size again, malloc'ed, or NULL. */
+/* Candidates as text, to be said: without the last newline, as complain adds its own. */
+static const char *text_of(struct buffer *candidates)
+{
+    if (!candidates->bytes || candidates->error || !candidates->length)
+        return "";
+    candidates->bytes[candidates->length - 1] = 0;
+    return (const char *)candidates->bytes;
+}
+
+/* What is to be said when files have their size again: malloc'ed, or NULL. 0 or an exit status. */
+static int make_notice(const char *path, const char *candidates, char **ret_notice)
+{
+    if (*candidates && asprintf(ret_notice, "restarting from %s, because these are not good:\n%s", path, candidates) < 0)
+        return complain(EXIT_SYSTEM, "no memory");
+    return 0;
+}
+
+/* The newest whole image of the one job in the directory. 0 or an exit status. *ret_notice: of make_notice. */
 static int find_in(const char *directory, const char *job, char path[MAX_PATH], char **ret_notice)
 {
     struct buffer candidates = { 0 };
     int error = find_job(directory, job, path, &candidates);
-    const char *text = candidates.bytes && !candidates.error ? (const char *)candidates.bytes : "";
 
-    if (*text)
-        candidates.bytes[candidates.length - 1] = 0; /* the last newline: complain adds its own */
-    if (error)
-        error = complain_choice(error, directory, job, text);
-    else if (*text && asprintf(ret_notice, "restarting from %s, because these are not good:\n%s", path, text) < 0)
-        error = complain(EXIT_SYSTEM, "no memory");
+    error = error ? complain_choice(error, directory, job, text_of(&candidates)) : make_notice(path, text_of(&candidates), ret_notice);
     buffer_free(&candidates);
     return error;
 }
@@ -104,10 +115,38 @@ static int hand_on(int option, const char *value, char **restorer, int *count)
     return 0;
 }
 
+/* `restorer` has `count` of its arguments, and room for four more. Returns on failure: exit status. */
+static int become_restorer(char **restorer, int count, char *path, const char *notice)
+{
+    if (notice && asprintf(&restorer[count++], "--notice=%s", notice) < 0)
+        return complain(EXIT_SYSTEM, "no memory");
+    restorer[count++] = "--"; /* a path may begin with a dash */
+    restorer[count] = path;
+    return locate_exec(RESTORER_NAME, restorer);
+}
+
+int restart_when_there_is(const char *directory, const char *job, const char *step, int cleans_up)
+{
+    char path[MAX_PATH], *restorer[8] = { NULL, "--counted", cleans_up ? "--cleanup" : NULL }, *notice = NULL;
+    struct buffer candidates = { 0 };
+    int error = image_find(directory, job, step, path, &candidates), status;
+
+    if (error == -ENOENT)
+        status = 0;
+    else if (error == -EBADMSG)
+        status = complain(0, "%s.%s is started anew, as there is no whole image of it in %s:\n%s", job, step, directory, text_of(&candidates));
+    else if (error)
+        status = complain_choice(error, directory, job, text_of(&candidates));
+    else if (!(status = make_notice(path, text_of(&candidates), &notice)))
+        status = become_restorer(restorer, 2 + cleans_up, path, notice);
+    buffer_free(&candidates);
+    return status;
+}
+
 static int restart(int argc, char **argv)
 {
     char path[MAX_PATH];
-    char **restorer = calloc((size_t)argc + 3, sizeof *restorer);
+    char **restorer = calloc((size_t)argc + 4, sizeof *restorer);
     char *notice = NULL;
     const char *job = NULL, *value;
     int count = 1, status = restorer ? 0 : complain(EXIT_SYSTEM, "no memory");
@@ -121,13 +160,7 @@ static int restart(int argc, char **argv)
         status = complain_usage(&command_restart, "give one image, or the directory it is in");
     if (!status)
         status = find_image(argv[optind], job, path, &notice);
-    if (status)
-        return status;
-    if (notice && asprintf(&restorer[count++], "--notice=%s", notice) < 0)
-        return complain(EXIT_SYSTEM, "no memory");
-    restorer[count++] = "--"; /* a path may begin with a dash */
-    restorer[count] = path;
-    return locate_exec(RESTORER_NAME, restorer);
+    return status ? status : become_restorer(restorer, count, path, notice);
 }
 
 const struct command command_restart = {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* stasis run: sets the environment and becomes the program. Nobody stays behind to supervise. */
+/* stasis run: sets the environment and becomes the program. Nobody stays behind to supervise, unless there is something to do
+ * when the program has ended. */
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
@@ -14,9 +15,10 @@
 #include "../core/image/commit.h"
 #include "commands.h"
 #include "locate.h"
+#include "stand_in.h"
 #include "../core/registry/preloadable.h"
 
-enum { RUN_INTERVAL, RUN_DIRECTORY, RUN_JOB, RUN_KEEP, RUN_SAVE_FILES };
+enum { RUN_INTERVAL, RUN_DIRECTORY, RUN_CLEANUP, RUN_JOB, RUN_KEEP, RUN_RESUME, RUN_SAVE_FILES, RUN_COUNT };
 
 #define AS_TEXT(macro) AS_TEXT_NOW(macro)
 #define AS_TEXT_NOW(value) #value
@@ -28,18 +30,23 @@ static const struct choice choices[] = {
     [RUN_INTERVAL] = { "checkpoint", "INTERVAL", ENV_INTERVAL,
                        "take an image every INTERVAL: minutes, M:S, H:M:S, D-H, D-H:M or D-H:M:S; 0: only when asked" },
     [RUN_DIRECTORY] = { "checkpoint-dir", "DIR", ENV_DIRECTORY, "put images in DIR; default: the current directory" },
+    [RUN_CLEANUP] = { "cleanup", NULL, NULL, "wait for COMMAND, and remove its images when it has ended with status 0" },
     [RUN_JOB] = { "job-id", "ID", ENV_JOB, "name images ID.STEP.ckpt; default: the job id of Slurm, or the PID" },
     [RUN_KEEP] = { "keep", "N", ENV_KEEP, "keep N older images beside the newest; default: " AS_TEXT(DEFAULT_KEEP) },
+    [RUN_RESUME] = { "resume", NULL, NULL, "restart from the newest whole image of this job and step, if DIR has one" },
     [RUN_SAVE_FILES] = { "save-files", NULL, ENV_SAVE_FILES, "save the content of all files open for writing in the image" },
     { 0 },
 };
 
-/* Sets one environment variable from an option, once it is known to be good. 0 or an exit status. */
-static int take_option(int option, const char *value)
+/* Sets one environment variable from an option, once it is known to be good; or notes it as wanted. 0 or an exit status. */
+static int take_option(int option, const char *value, int wanted[RUN_COUNT])
 {
     char name[MAX_PATH];
     uint32_t number;
 
+    wanted[option] = 1;
+    if (!choices[option].variable)
+        return 0;
     if (option == RUN_INTERVAL && interval_parse(value, &number))
         return complain_usage(&command_run, "%s%s", INTERVAL_BAD, value);
     if (option == RUN_KEEP && options_number(value, MAX_KEEP, &number))
@@ -103,20 +110,66 @@ static int become(char **argv)
     return complain(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE, "cannot run '%s': %m", argv[0]);
 }
 
+/* The names of the images, as the shim will have them. NULL: the program's PID. */
+static const char *job_name(void)
+{
+    const char *job = getenv(ENV_JOB);
+
+    if (!job || !*job)
+        job = getenv(ENV_SLURM_JOB);
+    return job && *job ? job : NULL;
+}
+
+static const char *step_name(void)
+{
+    const char *step = getenv(ENV_SLURM_STEP);
+
+    return step && *step ? step : "0";
+}
+
+static int check_command_line(int operands, const int wanted[RUN_COUNT])
+{
+    const char *run = getenv(ENV_RUN);
+
+    if (!operands)
+        return complain_usage(&command_run, "no command to run");
+    if (wanted[RUN_RESUME] && !job_name())
+        return complain_usage(&command_run, "--resume: of which job? Give --job-id=ID, for there is no job of Slurm");
+    if ((wanted[RUN_RESUME] || wanted[RUN_CLEANUP]) && run && *run)
+        return complain_usage(&command_run, "--%s: this command is itself part of a program under stasis, and comes back with it",
+                              choices[wanted[RUN_RESUME] ? RUN_RESUME : RUN_CLEANUP].name);
+    return 0;
+}
+
+/* --cleanup. The program is a child of ours, with a run of a number that we know. */
+static int run_and_clean_up(char **argv)
+{
+    struct stand_in program;
+    int status = stand_in_fork(&program);
+
+    if (status || program.pid)
+        return status ? status : stand_in_wait(&program, job_name(), step_name());
+    return become(argv);
+}
+
 static int run(int argc, char **argv)
 {
     const char *value;
-    int option, status = 0;
+    int wanted[RUN_COUNT] = { 0 }, option, status = 0;
 
     while (!status && (option = options_next(&command_run, argc, argv, &value)) >= 0)
-        status = take_option(option, value);
-    if (!status && optind == argc)
-        status = complain_usage(&command_run, "no command to run");
+        status = take_option(option, value, wanted);
+    if (!status)
+        status = check_command_line(argc - optind, wanted);
     if (!status)
         status = settle_directory();
+    if (!status && wanted[RUN_RESUME])
+        status = restart_when_there_is(getenv(ENV_DIRECTORY), job_name(), step_name(), wanted[RUN_CLEANUP]);
     if (!status)
         status = preload_shim();
-    return status ? status : become(argv + optind);
+    if (status)
+        return status;
+    return wanted[RUN_CLEANUP] ? run_and_clean_up(argv + optind) : become(argv + optind);
 }
 
 const struct command command_run = {
@@ -125,7 +178,8 @@ const struct command command_run = {
     .summary = "Run a program so that it can be stopped and brought back",
     .notes = "COMMAND keeps the PID of 'stasis run'. Its images appear in DIR as\n"
              "JOB.STEP.ckpt, older ones as JOB.STEP.ckpt.1, .2 and so on. 'kill -USR2 PID'\n"
-             "takes one at once.",
+             "takes one at once. With --cleanup, 'stasis run' stays and forwards signals.\n"
+             "Status 75: the program was stopped after a checkpoint. Run it again, with --resume.",
     .choices = choices,
     .stops_at_operand = 1,
     .run = run,

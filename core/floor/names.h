@@ -35,6 +35,7 @@
 /* Images: <dir>/<job>.<step>.ckpt, older ones with .1, .2 behind, other runs' with .run-<uuid8>. */
 #define IMAGE_SUFFIX       ".ckpt"
 #define IMAGE_ASIDE        ".run-"
+#define RESUMED_SUFFIX     ".resumed" /* <dir>/<job>.<step>.resumed: see restorer/attempts.c */
 #define TAIL_SUFFIX        ".stasis-tail" /* behind the name of an output file: what was written after the checkpoint */
 #define DEFAULT_KEEP       2
 #define MAX_KEEP           1000

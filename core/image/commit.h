@@ -24,6 +24,10 @@ int image_commit(struct image_writer *writer, const char *name, unsigned keep, c
 /* Removes what a killed saver may have left in directory: temporary files of image `name`. Call only with the run locked. */
 void image_sweep(const char *directory, const char *name);
 
+/* Removes all generations of the image <job>.<step>.ckpt in directory `path` that belong to the run; those of others, and what
+ * was set aside, stay. -errno. */
+int image_remove(const char *path, const char *job, const char *step, const uint8_t run[UUID_BYTES]);
+
 /* The newest whole image in `directory` for job/step (either may be NULL: any). When more than one job and step fits, nothing
  * is chosen and -ENOTUNIQ is returned with their names in candidates. "Newest whole": <name>, or when that does not open,
  * <name>.1, .2 ... in order of their numbers; skipped ones stand in candidates as "<name>: <reason>". Candidates (may be NULL)

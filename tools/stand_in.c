@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+#include "stand_in.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../core/floor/text.h"
+#include "../core/image/commit.h"
+#include "../core/kinds/kind.h"
+#include "options.h"
+
+/* ---- the program's beginning ---- */
+
+/* As the shim of a first process makes it, if there is none. */
+static int name_run(const struct stand_in *program)
+{
+    char uuid[UUID_TEXT], value[UUID_TEXT + 48];
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    text_from_uuid(program->run, uuid);
+    snprintf(value, sizeof value, "%s:%d:%" PRIu64, uuid, (int)getpid(), (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+    return setenv(ENV_RUN, value, 1);
+}
+
+/* What is inherited is as it would be without us. */
+static int begin_program(const struct stand_in *program)
+{
+    if (name_run(program))
+        return complain(EXIT_SYSTEM, "cannot set the environment: %m");
+    sigaction(SIGCHLD, &program->child, NULL);
+    sigprocmask(SIG_SETMASK, &program->mask, NULL);
+    return 0;
+}
+
+int stand_in_fork(struct stand_in *program)
+{
+    sigset_t all;
+
+    if (getrandom(program->run, sizeof program->run, 0) != sizeof program->run)
+        return complain(EXIT_SYSTEM, "no random number: %m");
+    program->run[6] = (uint8_t)((program->run[6] & 0x0f) | 0x40); /* RFC 9562: version 4, variant 1 */
+    program->run[8] = (uint8_t)((program->run[8] & 0x3f) | 0x80);
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &program->mask);
+    sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &program->child); /* ignored, it would hide how the program ended */
+    program->pid = fork();
+    if (program->pid < 0)
+        return complain(EXIT_SYSTEM, "cannot make a process: %m");
+    return program->pid ? 0 : begin_program(program);
+}
+
+/* ---- waiting ---- */
+
+/* Whoever waits for the end of a pipe waits for the program only. stderr stays: we may have to say something. */
+static void let_go(void)
+{
+    int null = open("/dev/null", O_RDWR);
+
+    if (null >= 0) {
+        dup2(null, 0);
+        dup2(null, 1);
+    }
+    syscall(SYS_close_range, 3, ~0U, 0);
+}
+
+/* What the terminal sends has reached the program without us. */
+static void forward(pid_t program, const siginfo_t *info)
+{
+    if (info->si_code == SI_QUEUE)
+        sigqueue(program, info->si_signo, info->si_value);
+    else if (info->si_code <= 0)
+        kill(program, info->si_signo);
+}
+
+/* 1 when it has ended. With a program that the terminal has stopped we stop, so that the shell has its prompt again. */
+static int look_at(pid_t program, int *ret_status)
+{
+    while (waitpid(program, ret_status, WNOHANG | WUNTRACED) == program) {
+        if (!WIFSTOPPED(*ret_status))
+            return 1;
+        if (WSTOPSIG(*ret_status) != SIGSTOP)
+            raise(SIGSTOP);
+    }
+    return 0;
+}
+
+static int wait_for(pid_t program)
+{
+    sigset_t all;
+    siginfo_t info;
+    int status;
+
+    sigfillset(&all);
+    while (!look_at(program, &status))
+        if (sigwaitinfo(&all, &info) > 0 && info.si_signo != SIGCHLD)
+            forward(program, &info);
+    return status;
+}
+
+/* ---- its end ---- */
+
+/* 1 when a process of the run is there, by its environment or, a saver, by its arguments. */
+static int is_of_run(int pid, const char *run)
+{
+    static const char *const places[] = { "environ", "cmdline" };
+    int is = 0;
+
+    for (size_t i = 0; i < 2 && !is; i++) {
+        size_t length = 0;
+        char *text = proc_read(pid, places[i], &length);
+        is = text && memmem(text, length, run, strlen(run));
+        free(text);
+    }
+    return is;
+}
+
+static int is_saver(int pid)
+{
+    char *name = proc_read(pid, "comm", NULL);
+    int is = name && !strncmp(name, SAVER_NAME, strlen(SAVER_NAME));
+
+    free(name);
+    return is;
+}
+
+enum remains { NOBODY, OTHERS, A_SAVER };
+
+static enum remains look_around(const char *run)
+{
+    enum remains most = NOBODY;
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+
+    while (processes && most != A_SAVER && (entry = readdir(processes))) {
+        int pid = isdigit((unsigned char)entry->d_name[0]) ? atoi(entry->d_name) : 0;
+        if (pid && pid != getpid() && is_of_run(pid, run))
+            most = is_saver(pid) ? A_SAVER : OTHERS;
+    }
+    if (processes)
+        closedir(processes);
+    return processes ? most : OTHERS;
+}
+
+enum { LOOK_NANOSECONDS = 10000000, SAVER_LOOKS = 1000, OTHERS_LOOKS = 30 };
+
+/* A saver that began before the program's end gives its image a name when it is done, and then its helpers end. While others of the
+ * program live on, it is not over. */
+static int is_over(const struct stand_in *program)
+{
+    const int looks[] = { [OTHERS] = OTHERS_LOOKS, [A_SAVER] = SAVER_LOOKS };
+    int seen[] = { [OTHERS] = 0, [A_SAVER] = 0 };
+    char run[UUID_TEXT];
+    enum remains remains;
+
+    text_from_uuid(program->run, run);
+    while ((remains = look_around(run)) != NOBODY && seen[remains]++ < looks[remains])
+        nanosleep(&(struct timespec){ .tv_nsec = LOOK_NANOSECONDS }, NULL);
+    return remains == NOBODY;
+}
+
+static void clean_up(const struct stand_in *program, const char *job, const char *step)
+{
+    const char *directory = getenv(ENV_DIRECTORY);
+    char pid[16];
+    int error;
+
+    snprintf(pid, sizeof pid, "%d", (int)program->pid);
+    error = image_remove(directory, job ? job : pid, step, program->run);
+    if (error)
+        complain(0, "the images in %s cannot be removed: %s", directory, strerror(-error));
+}
+
+/* By the same signal, but without a core: that would be one of the wrong program. */
+_Noreturn static void end_as(int status)
+{
+    sigset_t set;
+
+    if (WIFEXITED(status))
+        _exit(WEXITSTATUS(status));
+    setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+    prctl(PR_SET_DUMPABLE, 0);
+    signal(WTERMSIG(status), SIG_DFL);
+    raise(WTERMSIG(status));
+    sigemptyset(&set);
+    sigaddset(&set, WTERMSIG(status));
+    sigprocmask(SIG_UNBLOCK, &set, NULL);
+    _exit(128 + WTERMSIG(status));
+}
+
+_Noreturn int stand_in_wait(const struct stand_in *program, const char *job, const char *step)
+{
+    int status;
+
+    let_go();
+    status = wait_for(program->pid);
+    if (!status && is_over(program))
+        clean_up(program, job, step);
+    end_as(status);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: MIT */
+/* stasis run --cleanup: this process stands for the program to whoever waits for it, and removes its images when it has ended
+ * with status 0. */
+#ifndef STASIS_STAND_IN_H
+#define STASIS_STAND_IN_H
+
+#include <signal.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../core/floor/names.h"
+
+struct stand_in {
+    pid_t pid;               /* of the program; 0 in the program itself */
+    uint8_t run[UUID_BYTES]; /* its run */
+    sigset_t mask;           /* what it was started with */
+    struct sigaction child;  /* the same, for SIGCHLD */
+};
+
+/* Makes the process that is to become the program, with its run in the environment. 0, or an exit status, said already. */
+int stand_in_fork(struct stand_in *program);
+/* Waits, cleans up, and ends as the program has ended. job NULL: the program's PID. */
+_Noreturn int stand_in_wait(const struct stand_in *program, const char *job, const char *step);
+
+#endif
