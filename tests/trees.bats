@@ -130,3 +130,48 @@ twice_back() {
     ends_well storm
     same storm
 }
+
+# ---- the interval ----
+
+# As wait_exit, but guests stay held.
+wait_exit_held() {
+    until_true 60 is_ended "$1"
+    wait "$1" || :
+    forget_started "$1"
+}
+
+# later_than GENERATION NAME: there is a newer image.
+later_than() {
+    [ -e "$IMAGES/$2.0.ckpt" ] && [ "$(generation "$IMAGES/$2.0.ckpt")" -gt "$1" ]
+}
+
+@test "trees: the interval goes on when the first process has ended at once, also after a restart" {
+    local child image=$IMAGES/heir.0.ckpt life
+    hold
+    start heir "$STASIS" run --checkpoint=0:01 "--checkpoint-dir=$IMAGES" --job-id=heir -- bash -c '"$1" 2 & echo $!' - "$GUESTS/stdio"
+    wait_exit_held "$PID"
+    child=$(grep -xE '[0-9]+' "$T/heir.out")
+    until_true 60 later_than 1 heir
+    kill -KILL "$child"
+    until_true 20 no_processes
+    life=$(generation "$image")
+    restart_back heir "$image"
+    until_true 60 later_than $((life + 1)) heir
+    ends_well heir
+    says_ok heir
+}
+
+@test "trees: the interval goes on when the first process was killed" {
+    local child life
+    hold
+    start killed "$STASIS" run --checkpoint=0:01 "--checkpoint-dir=$IMAGES" --job-id=killed -- bash -c '"$1" 60 & echo $!; wait' - "$GUESTS/stdio"
+    until_true 60 later_than 1 killed
+    child=$(grep -xE '[0-9]+' "$T/killed.out")
+    kill -KILL "$PID"
+    wait_exit_held "$PID"
+    life=$(generation "$IMAGES/killed.0.ckpt")
+    until_true 60 later_than $((life + 2)) killed
+    is_alive "$child"
+    silent killed
+    kill -KILL "$child"
+}

@@ -261,6 +261,8 @@ struct agent_page {
     uint32_t thread_room;     /* slots of `threads` that have memory behind them; the saver makes more before a stop */
     uint32_t porter_target;   /* ROLE_PORTER: the keeper's pid as the porter sees it */
     uint32_t save_files;      /* 1: the content of files open for writing goes into the image */
+    uint32_t attempts;        /* savers that have come to take an image of this process */
+    uint32_t attempt;         /* the last one's own number, so that it counts once */
     uint32_t reserved;
     uint64_t generation;      /* of the last image written or restored */
     uint64_t restart_note;    /* address of struct restart_note */

@@ -396,7 +396,7 @@ int main(int count, char **arguments)
 {
     struct request request = { .deadline = INT64_MAX, .starter = getppid() };
     sigset_t none;
-    struct step step = { .request = &request, .lock = -1, .listener = -1 };
+    struct step step = { .request = &request, .lock = -1, .listener = -1, .attempt = (uint32_t)now_nanoseconds() | 1 };
 
     for (int number = 1; number < 32; number++)
         signal(number, SIG_DFL); /* what the program ignores is inherited over exec */

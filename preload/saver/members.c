@@ -161,6 +161,9 @@ static int take_page(struct step *step, const char *name)
     process->page_device = (uint64_t)major(status.st_dev) << 32 | minor(status.st_dev);
     process->page_inode = status.st_ino;
     memcpy(page->socket, step->socket, sizeof page->socket);
+    if (page->attempt != step->attempt)
+        page->attempts++;
+    page->attempt = step->attempt;
     return 1;
 }
 

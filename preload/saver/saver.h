@@ -53,6 +53,7 @@ struct step {
     int lock;                 /* the run directory, with its flock */
     struct process *processes; /* the step's first one before all others, once they stand */
     struct born *born;        /* members.c's own: who was there before the stop */
+    uint32_t attempt;         /* a number of this saver's */
     int listener;             /* abstract socket */
     char socket[64];          /* its name */
     int without_twin;         /* 1: the last one was killed; the programs themselves are read */

@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "../../core/floor/syscalls.h"
 #include "../../core/floor/text.h"
@@ -255,6 +254,7 @@ int page_make(void)
         return (int)error;
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
     shim.page = page;
+    shim.attempts = UINT32_MAX; /* as if somebody had just tried */
     shim.page_made = interval_now();
     return 0;
 }
@@ -321,30 +321,4 @@ void page_remake_when_gone(void)
         shim.old_page = old;
     }
     __atomic_store_n(&shim.remaking, 0, __ATOMIC_SEQ_CST);
-}
-
-uint64_t interval_now(void)
-{
-    return (uint64_t)sys_clock(CLOCK_MONOTONIC) / 1000000;
-}
-
-/* A raw POSIX timer (timer_create(2)); libc's timer_t would need its allocator. It is gone with every exec, so the times it
- * keeps are multiples of the interval since the run began: a program that execs more often than that has images, too. */
-int interval_start(void)
-{
-    struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = STOP_SIGNAL };
-    struct itimerspec every = { .it_interval.tv_sec = shim.interval };
-    uint64_t now = interval_now(), whole = shim.interval * UINT64_C(1000), left;
-    int32_t timer;
-    long error;
-
-    if (!shim.first || !shim.interval)
-        return 0;
-    left = whole - (now > shim.began ? (now - shim.began) % whole : 0);
-    every.it_value = (struct timespec){ .tv_sec = (time_t)(left / 1000), .tv_nsec = (long)(left % 1000) * 1000000 };
-    event.sigev_value.sival_ptr = (void *)(uintptr_t)VALUE_INTERVAL;
-    error = SYS_CALL(timer_create, CLOCK_MONOTONIC, &event, &timer, 0, 0, 0);
-    if (error)
-        return (int)error;
-    return (int)SYS_CALL(timer_settime, timer, 0, &every, 0, 0, 0);
 }

@@ -204,7 +204,8 @@ static void read_run(void)
 
     if (run && !text_to_uuid(run, shim.run) && run[UUID_TEXT - 1] == ':') {
         const char *first = run + UUID_TEXT;
-        shim.first = text_number(&first) == (uint64_t)getpid();
+        shim.first_pid = (uint32_t)text_number(&first);
+        shim.first = shim.first_pid == (uint32_t)getpid();
         first += *first == ':';
         shim.began = text_number(&first);
         text_add(run_variable, sizeof run_variable, 0, run);
@@ -213,6 +214,7 @@ static void read_run(void)
         shim.run[6] = (uint8_t)((shim.run[6] & 0x0f) | 0x40); /* RFC 9562: version 4, variant 1 */
         shim.run[8] = (uint8_t)((shim.run[8] & 0x3f) | 0x80);
         shim.first = 1;
+        shim.first_pid = (uint32_t)getpid();
         text_from_uuid(shim.run, uuid);
         at = text_add(run_variable, sizeof run_variable, 0, ENV_RUN "=");
         at = text_add(run_variable, sizeof run_variable, at, uuid);
@@ -269,6 +271,7 @@ static void child_enters(void)
     cpu_timers_forget();
     watches_enter_child();
     ipc_child_enters();
+    interval_start();
 }
 
 __attribute__((constructor)) static void enter(void)

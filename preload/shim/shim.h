@@ -47,6 +47,8 @@ struct shim {
     uint32_t trigger_signal;
     uint32_t save_files;
     uint32_t first;
+    uint32_t first_pid;            /* of the run's first process */
+    uint32_t attempts;             /* of savers, that were known of at the last tick of the interval */
     uint32_t entered;              /* 1: our constructor has run, or is running */
     uint32_t installed;            /* 1: the two signals are ours, masks and dispositions are kept in our books */
     uint64_t generation;
@@ -84,8 +86,11 @@ void page_drop(void);                    /* the same for ever, and the run's dir
 void page_remake_when_gone(void);
 void page_become(void);                  /* in a fork child, */
 int page_become_child(void);             /* or perhaps in one: 1 when it was */
+
+/* ticks.c (island) */
 uint64_t interval_now(void);             /* milliseconds of CLOCK_MONOTONIC */
-int interval_start(void);                /* arms the raw timer when the process is the step's first; 0 or -errno */
+int interval_start(void);                /* arms the raw timer, if there is an interval; 0 or -errno */
+void interval_tick(void);                /* it has expired */
 
 /* stop.c (island) */
 void stop_install(void);                 /* handlers of the stop signal and of the trigger */

@@ -216,7 +216,7 @@ static void stop_signal(int number, siginfo_t *info, void *frame)
     if (info->si_code > 0)
         helper_reap(info->si_pid); /* CLD_EXITED and its like: a helper has ended */
     else if (info->si_code == SI_TIMER)
-        saver_start();
+        interval_tick();
     else if (info->si_code == SI_QUEUE && value == VALUE_REGISTER)
         page_remake_when_gone();
     else if (info->si_code == SI_QUEUE && value == VALUE_SAY && page)
