@@ -25,7 +25,7 @@ static uint32_t count(const struct restoring *restoring, uint16_t tag, uint32_t 
     return image_find_record(restoring->image, tag, restoring->index, &record) ? 0 : count_of(&record);
 }
 
-/* Parts of the arena, from its start: code, plan, operations, threads, timers, waiting signals, memory policies, owners, stacks, room for the vdso,
+/* Parts of the arena, from its start: code, plan, operations, threads, timers, waiting signals, memory policies, owners, children to be stopped, stacks, room for the vdso,
  * what all processes share. */
 int plan_make(struct restoring *restoring, struct last_together *together)
 {
@@ -40,8 +40,10 @@ int plan_make(struct restoring *restoring, struct last_together *together)
     uint64_t policy_bytes = round_up(policies * sizeof(struct last_memory_policy));
     uint32_t owners = count(restoring, TAG_OWNERS, owners_count);
     uint64_t owner_bytes = round_up(owners * sizeof(struct last_owner));
+    uint32_t jobs = count(restoring, TAG_JOBS, jobs_count);
+    uint64_t job_bytes = round_up(jobs * sizeof(struct agent_job));
     uint64_t stack_bytes = FIRST_STACK + (uint64_t)threads * LAST_STACK_BYTES;
-    uint64_t length = code + plan + operation_bytes + thread_bytes + timer_bytes + waiting_bytes + policy_bytes + owner_bytes + stack_bytes + VDSO_ROOM +
+    uint64_t length = code + plan + operation_bytes + thread_bytes + timer_bytes + waiting_bytes + policy_bytes + owner_bytes + job_bytes + stack_bytes + VDSO_ROOM +
                       PAGE_BYTES;
     uint64_t start = memory_hole(restoring, length), at = start;
     struct last_plan *made;
@@ -66,7 +68,9 @@ int plan_make(struct restoring *restoring, struct last_together *together)
     made->memory_policy_count = policies;
     made->owners = (struct last_owner *)(at += policy_bytes);
     made->owner_count = owners;
-    made->stacks = at += owner_bytes;
+    made->note.jobs = at += owner_bytes;
+    made->note.job_count = jobs;
+    made->stacks = at += job_bytes;
     made->vdso_parking = at + stack_bytes;
     made->together = (struct last_together *)(at + stack_bytes + VDSO_ROOM);
     restoring->plan = made;

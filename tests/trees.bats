@@ -131,14 +131,44 @@ twice_back() {
     same storm
 }
 
-# ---- the interval ----
-
 # As wait_exit, but guests stay held.
 wait_exit_held() {
     until_true 60 is_ended "$1"
     wait "$1" || :
     forget_started "$1"
 }
+
+# ---- job control ----
+
+# bats test_tags=tree
+@test "trees: children that job control has stopped stay so, and their parents are told nothing, in the first life and in others" {
+    survives jobs "$GUESTS/jobs" 2
+}
+
+@test "trees: stopped children after a checkpoint, and after three restarts of one image" {
+    all_lives jobs "$GUESTS/jobs" 2
+}
+
+@test "trees: a program that was stopped as a whole runs when it comes back" {
+    local child
+    start_guest whole "$GUESTS/family" pipes 2
+    child=$(pgrep -P "$PID")
+    kill -STOP "$PID" "$child"
+    until_true 60 is_job_stopped "$child"
+    take "$PID"
+    until_true 60 is_job_stopped "$child"
+    kill -KILL "$PID" "$child"
+    wait_exit_held "$PID"
+    restart whole "$IMAGE"
+    ends_well whole
+    says_ok whole
+}
+
+is_job_stopped() {
+    grep -qs '^State:.*T (stopped)' "/proc/$1/status"
+}
+
+# ---- the interval ----
 
 # later_than GENERATION NAME: there is a newer image.
 later_than() {

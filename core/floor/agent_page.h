@@ -41,10 +41,13 @@ enum agent_value {
     VALUE_REGISTER = 1, /* make a page if there is none, or its file is gone */
     VALUE_SAY = 2,      /* write `message` to descriptor 2 */
     VALUE_INTERVAL = 3, /* of the interval timer */
+    VALUE_HALT = 4,     /* from its parent to a process that is to stop as by job control */
+    VALUE_HOLD = 5,     /* VALUE_REGISTER, and stay in the handler until the next stop signal comes */
     VALUE_FIRST_TOKEN = 16,
 };
 
 #define AGENT_MAGIC UINT64_C(0x3130656761707473) /* "stpage01" */
+#define COMING_WORD(token) ((uint32_t)(token) | 1)
 #define ORDER_KIND(word) ((word) & 0xff)
 #define ORDER_WORD(sequence, kind) ((uint32_t)((sequence) << 8 | (kind)))
 
@@ -66,9 +69,15 @@ enum agent_order {
     ORDER_DESCRIPTORS, /* connect to `socket`, send the descriptors `to_send` */
     ORDER_IPC,      /* fill in `ipc` and `undo`, for which the saver has made room */
     ORDER_HANDLES,  /* no twin: become dumpable until ORDER_RESUME, connect to `socket`, send own mem and pagemap */
+    ORDER_WAKE_CHILD, /* let the child `argument` go on that job control has stopped. result: the signal that its parent has not
+                       * been told of yet, 0, -errno */
+    ORDER_STOP_CHILD, /* and see that it stops again: it has ORDER_HALT. With JOB_REPORTED: its parent was told */
+    ORDER_HALT,     /* stop by the signal `argument`, as by job control; with JOB_HAS_PARENT when the parent says so */
     ORDER_RESUME,   /* run on */
     ORDER_EXIT,     /* exit_group(EXIT_RUN_AGAIN): --stop */
 };
+
+enum { JOB_REPORTED = 1 << 30, JOB_HAS_PARENT = 1 << 30 }; /* with `argument` */
 
 /* The same for the twin, in agent_page.twin_order. */
 enum twin_order {
@@ -224,6 +233,12 @@ struct agent_undo {
     int16_t adjustment;
 };
 
+/* A child that is to be stopped when it has come back. */
+struct agent_job {
+    int32_t pid;
+    uint32_t is_reported;  /* 1: its parent has been told */
+};
+
 /* What the last stage of a restart tells the shim, written at agent_page.restart_note. */
 struct restart_note {
     uint64_t arena_start;  /* the last stage's own mapping: unmap it */
@@ -236,6 +251,10 @@ struct restart_note {
     uint64_t waiting;      /* the same of struct agent_waiting, in the order in which they were sent */
     uint64_t waiting_count;
     uint64_t ids_by_request; /* 1: timer_create(2) gives the id that is asked for (PR_TIMER_CREATE_RESTORE_IDS) */
+    uint64_t jobs;         /* the same of struct agent_job */
+    uint64_t job_count;
+    uint64_t stop;         /* the signal by which the process is to be stopped; 0: it runs */
+    uint64_t stop_with_parent; /* 1: when its parent says so */
     uint64_t vdso_start;   /* of this kernel's vDSO and its data; 0: none */
     uint64_t vdso_end;
     uint64_t is_bound;     /* 1: the restart's command could use but some CPUs of its cpuset, these: */
@@ -263,7 +282,7 @@ struct agent_page {
     uint32_t save_files;      /* 1: the content of files open for writing goes into the image */
     uint32_t attempts;        /* savers that have come to take an image of this process */
     uint32_t attempt;         /* the last one's own number, so that it counts once */
-    uint32_t reserved;
+    uint32_t coming;          /* COMING_WORD of a token whose stop is about to begin: threads wait for it in the handler; 0: none */
     uint64_t generation;      /* of the last image written or restored */
     uint64_t restart_note;    /* address of struct restart_note */
 

@@ -99,6 +99,7 @@ enum record_tag {
     TAG_TRAITS = 56,
     TAG_SHARING = 60,
     TAG_ENDED_CHILDREN = 61,
+    TAG_JOBS = 62,
     TAG_END,               /* one behind the last: a build knows all from TAG_PROCESS to here */
 };
 

@@ -63,6 +63,9 @@ struct saving {
     int pid;              /* of the program */
     int view;             /* whose /proc is read: the twin's, or the program's own when there is none */
     uint32_t thread_count;
+    int job_stop;         /* the signal by which job control had stopped it; 0: none */
+    int job_is_reported;  /* 1: its parent has been told, */
+    int job_parent;       /* which has this PID, when it is of the step; else 0 */
     uint32_t waiting_count; /* of page->waiting */
     struct mappings mappings;
     struct descriptor *descriptors;
@@ -190,6 +193,7 @@ char *proc_link(int pid, const char *name);
 /* Numbers of /proc/PID/stat, each at its number in proc(5); the state is its letter. 0 or -ESRCH. */
 enum { STAT_STATE = 3, STAT_PARENT, STAT_GROUP, STAT_SESSION, STAT_TERMINAL, STAT_START = 22, STAT_EXIT_SIGNAL = 38, STAT_STATUS = 52, STAT_FIELDS };
 int proc_stat(int pid, uint64_t fields[STAT_FIELDS]);
+int proc_state(int pid);     /* its letter; 0: there is none */
 int proc_has_ended(int pid); /* also of one that nobody has waited for */
 int proc_is_named(int pid, const char *name); /* by the kernel, see prctl(2), PR_SET_NAME */
 /* The children of all its threads, those that have ended, too. */
@@ -366,6 +370,7 @@ uint32_t traits_policy_count(const struct reader *record); /* thread_traits.c: m
 int timers_list(struct saving *saving, const char *text, struct agent_timer *timers, uint32_t *ret_count);
 uint32_t timers_count(const struct reader *record);
 uint32_t waiting_count(const struct reader *record); /* waiting_signals.c */
+uint32_t jobs_count(const struct reader *record); /* jobs.c: children to be stopped */
 
 /* memory.c, saver's side: is the mapped file still the one at that path? Does any process of the step write to a file by mapping it? */
 int mapping_is_at_path(const struct mapping *mapping);

@@ -8,7 +8,7 @@
 extern const struct kind kind_process, kind_clocks, kind_memory, kind_threads, kind_signals, kind_timers, kind_waiting_signals, kind_devices,
     kind_standard_streams, kind_pipes, kind_regular_files, kind_working_directory, kind_credentials, kind_limits, kind_attributes,
     kind_path_descriptors, kind_proc_files, kind_directories, kind_locks, kind_eventfds, kind_timerfds, kind_signalfds, kind_inotifies, kind_pidfds,
-    kind_epolls, kind_sharing, kind_ended_children;
+    kind_epolls, kind_sharing, kind_ended_children, kind_jobs;
 extern const struct kind kind_terminals;
 extern const struct kind kind_shared_memory, kind_shared_descriptors;
 extern const struct kind kind_unix_sockets;
@@ -19,6 +19,7 @@ extern const struct kind kind_segments, kind_semaphores, kind_message_queues, ki
 const struct kind *const kinds[] = {
     &kind_process,
     &kind_ended_children,
+    &kind_jobs,
     &kind_sharing,
     &kind_clocks,
     &kind_threads,

@@ -226,10 +226,16 @@ int proc_stat(int pid, uint64_t fields[STAT_FIELDS])
     return 0;
 }
 
-int proc_has_ended(int pid)
+int proc_state(int pid)
 {
     uint64_t fields[STAT_FIELDS];
-    return proc_stat(pid, fields) || fields[STAT_STATE] == 'Z' || fields[STAT_STATE] == 'X';
+    return proc_stat(pid, fields) ? 0 : (int)fields[STAT_STATE];
+}
+
+int proc_has_ended(int pid)
+{
+    int state = proc_state(pid);
+    return !state || state == 'Z' || state == 'X';
 }
 
 int proc_is_named(int pid, const char *name)

@@ -66,6 +66,13 @@ static struct process *find(const struct step *step, int pid)
     return process;
 }
 
+struct process *members_parent(const struct process *process)
+{
+    uint64_t fields[STAT_FIELDS];
+
+    return proc_stat(process->pid, fields) ? NULL : find(process->step, (int)fields[STAT_PARENT]);
+}
+
 static struct process *add(struct step *step, int pid)
 {
     struct process *process = calloc(1, sizeof *process), **end = &step->processes;
@@ -263,6 +270,12 @@ static int look_at_pageless(struct process *process, int *ret_pending)
 
     if (proc_has_ended(process->pid)) {
         drop(process);
+        return 0;
+    }
+    if (proc_state(process->pid) == 'T' && !is_stranger(process->pid)) { /* cannot answer yet */
+        *ret_pending += step->stopped_at != 0;
+        if (step->stopped_at)
+            jobs_wake_pageless(process);
         return 0;
     }
     ++*ret_pending;

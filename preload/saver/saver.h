@@ -39,6 +39,8 @@ struct process {
     struct stopping *stopping; /* stop.c's own, while they have not */
     int main_has_ended;
     int was_job_stopped;      /* SIGSTOP or Ctrl-Z had stopped it: it will be again */
+    int waits_for_parent;     /* 1: it is still so, as its parent does not stand yet */
+    uint64_t token;           /* of the stop that it is about to have; 0: none yet */
     struct saving saving;
 };
 
@@ -69,6 +71,11 @@ int fail(struct step *step, int status, const char *format, ...) __attribute__((
 int fail_with(struct process *process, int error, const char *what);
 int64_t now_nanoseconds(void);
 
+/* jobs.c: what job control has stopped. */
+int jobs_wake(struct process *process); /* if it is so, and its parent stands. -EAGAIN: it does not */
+void jobs_wake_pageless(struct process *process); /* the same, for one that has to make its page yet */
+void jobs_rest(struct step *step);      /* all that were woken are stopped again */
+
 /* members.c: finding the step's processes. Exit status, 0 when there is one and all have their pages. */
 int members_find(struct step *step);
 int members_page_is_dead(const struct process *process);
@@ -77,6 +84,7 @@ int members_any_is_dead(const struct step *step);
 int members_look(struct step *step, int *ret_pending, int *ret_news);
 /* While all stand: those whose parents are none of ours, as members_look(). */
 int members_find_orphans(struct step *step, int *ret_news);
+struct process *members_parent(const struct process *process); /* NULL: none of ours */
 void members_sort(struct step *step);             /* as the image has them */
 
 /* stop.c: orders to parked processes. */
@@ -85,6 +93,7 @@ int stop_order(struct process *process, enum agent_order order);  /* 0 or -errno
 void stop_order_give(struct process *process, enum agent_order order); /* the same in two halves, for orders that meet */
 int stop_order_wait(struct process *process);
 int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argument); /* struct saving's `ask` */
+void stop_send_to_all(int pid, uint64_t value);   /* the stop signal, to each thread */
 int stop_given_up(struct step *step);             /* the requester's time is over */
 void stop_resume(struct step *step);
 /* Without a twin: has no program freed itself meanwhile? 1 with a twin. */

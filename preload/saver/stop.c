@@ -47,7 +47,7 @@ static int is_parked(const struct agent_page *page, uint32_t tid)
     return 0;
 }
 
-static int send(const struct agent_page *page, uint32_t tid, int number, uint64_t value)
+static int send(int pid, uint32_t tid, int number, uint64_t value)
 {
     siginfo_t info = { 0 };
 
@@ -57,8 +57,8 @@ static int send(const struct agent_page *page, uint32_t tid, int number, uint64_
     info.si_uid = getuid();
     info.si_value.sival_ptr = (void *)value;
     if (tid)
-        return syscall(SYS_rt_tgsigqueueinfo, page->pid, tid, number, &info) ? -errno : 0;
-    return syscall(SYS_rt_sigqueueinfo, page->pid, number, &info) ? -errno : 0;
+        return syscall(SYS_rt_tgsigqueueinfo, pid, tid, number, &info) ? -errno : 0;
+    return syscall(SYS_rt_sigqueueinfo, pid, number, &info) ? -errno : 0;
 }
 
 /* The threads that have been sent this stop already, and in which look at all threads each was last seen: one that was
@@ -117,7 +117,7 @@ static void try_libc_signal(struct process *process, uint32_t tid)
     blocked = mask ? strtoull(mask, NULL, 16) & both : 0;
     free(status);
     if (blocked == UINT64_C(1) << (STOP_SIGNAL - 1) && !was_sent(&process->stopping->by_libc_signal, tid))
-        send(process->page, tid, LIBC_SIGNAL, process->page->token);
+        send(process->pid, tid, LIBC_SIGNAL, process->page->token);
 }
 
 /* Looks at all threads once: sends the signal to new ones. Returns how many are not parked; one of them in *ret_tid. */
@@ -145,7 +145,7 @@ static int scan_threads(struct process *process, uint32_t *ret_tid, uint32_t *re
         *ret_tid = tid;
         running++;
         if (!was_sent(sent, tid)) {
-            int error = send(process->page, tid, STOP_SIGNAL, process->page->token);
+            int error = send(process->pid, tid, STOP_SIGNAL, process->page->token);
             if (error == -ESRCH)
                 running--; /* it has ended meanwhile */
             else if (error) {
@@ -178,19 +178,39 @@ static int make_room(struct process *process)
     return 0;
 }
 
-/* A job-stopped process is woken: our signal waits for every thread, so none comes to run the program's code. */
-static void wake_when_job_stopped(struct process *process)
+static uint64_t new_token(const struct agent_page *page)
 {
-    char *status = proc_read((int)process->page->pid, "status", NULL);
-    const char *state = status ? status_field(status, "State") : NULL;
+    uint64_t token;
 
-    if (state && *state == 'Z')
-        process->main_has_ended = 1;
-    if (state && *state == 'T' && !process->was_job_stopped) {
-        process->was_job_stopped = 1;
-        kill((int)process->page->pid, SIGCONT);
-    }
-    free(status);
+    do
+        if (getrandom(&token, sizeof token, 0) != sizeof token)
+            token = (uint64_t)now_nanoseconds();
+    while (token < VALUE_FIRST_TOKEN || token == page->token);
+    return token;
+}
+
+void stop_send_to_all(int pid, uint64_t value)
+{
+    char path[64];
+    struct dirent *entry;
+    DIR *tasks;
+
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    tasks = opendir(path);
+    while (tasks && (entry = readdir(tasks)))
+        if (entry->d_name[0] != '.')
+            send(pid, (uint32_t)strtoul(entry->d_name, NULL, 10), STOP_SIGNAL, value);
+    if (tasks)
+        closedir(tasks);
+}
+
+/* A job-stopped process that the checkpoint before has left in our handler: on its way out it must not come to run the program's code.
+ * The signal of the next stop is there before, and its threads wait for that. */
+static void announce_stop(struct process *process)
+{
+    process->token = new_token(process->page);
+    __atomic_store_n(&process->page->coming, COMING_WORD(process->token), __ATOMIC_SEQ_CST);
+    stop_send_to_all(process->pid, process->token);
 }
 
 /* Threads of a stop that was given up may still be on their way out. */
@@ -207,7 +227,6 @@ static int await_leaving(struct process *process)
     while (__atomic_load_n(&page->inside, __ATOMIC_SEQ_CST)) {
         if (now_nanoseconds() > deadline || members_page_is_dead(process))
             return fail(process->step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: a thread has not left the checkpoint before");
-        wake_when_job_stopped(process); /* stopped again by the checkpoint before, it is still in our handler */
         poll(NULL, 0, 1);
     }
     return 0;
@@ -217,12 +236,8 @@ static void begin_stop(struct process *process)
 {
     struct agent_page *page = process->page;
     uint32_t used = page->parked < page->thread_room ? page->parked : page->thread_room;
-    uint64_t token;
+    uint64_t token = process->token ? process->token : new_token(page);
 
-    do
-        if (getrandom(&token, sizeof token, 0) != sizeof token)
-            token = (uint64_t)now_nanoseconds();
-    while (token < VALUE_FIRST_TOKEN || token == page->token);
     for (uint32_t i = 0; i < used; i++)
         page->threads[i].tid = 0;
     page->parked = 0;
@@ -233,6 +248,9 @@ static void begin_stop(struct process *process)
     __atomic_store_n(&page->wanted, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&page->token, token, __ATOMIC_SEQ_CST);
     stop_order_give(process, ORDER_STOP);
+    process->token = 0;
+    __atomic_store_n(&page->coming, 0, __ATOMIC_SEQ_CST);
+    wake(&page->coming);
 }
 
 int stop_given_up(struct step *step)
@@ -251,7 +269,7 @@ static int send_to_let_out(struct process *process)
     for (int i = 0; !error && i < AGENT_LET_OUT; i++) {
         uint32_t tid = __atomic_exchange_n(&page->let_out[i], 0, __ATOMIC_SEQ_CST);
         if (tid)
-            error = send(page, tid, STOP_SIGNAL, page->token);
+            error = send((int)page->pid, tid, STOP_SIGNAL, page->token);
     }
     return error == -ESRCH ? 0 : error;
 }
@@ -296,6 +314,12 @@ static int give_stop(struct process *process)
 {
     int status = process->is_open ? 0 : obstacles_before(process);
 
+    if (!status && __atomic_load_n(&process->page->inside, __ATOMIC_SEQ_CST) && proc_state(process->pid) == 'T') {
+        if (!process->token)
+            announce_stop(process);
+        if (jobs_wake(process))
+            return 0; /* later */
+    }
     if (!status)
         status = make_room(process);
     if (!status)
@@ -325,7 +349,10 @@ static int look_closer(struct process *process, uint32_t tid)
 {
     struct obstacle *obstacle = &process->stopping->obstacle;
 
-    wake_when_job_stopped(process);
+    if (proc_state(process->pid) == 'Z')
+        process->main_has_ended = 1;
+    if (jobs_wake(process))
+        return 0;
     return obstacles_look(process, obstacle, obstacle->tid ? obstacle->tid : tid) ? EXIT_REFUSED : 0;
 }
 
@@ -343,9 +370,12 @@ static int look_at_all(struct step *step, struct process **ret_late, uint32_t *r
             status = give_stop(process);
         if (!status && process->stopped)
             status = look_at_threads(process, &tid);
-        if (status || !process->stopped || !tid)
+        if (!status && process->waits_for_parent && !process->stopped) {
+            tid = process->page->pid;
+        } else if (status || !process->stopped || !tid)
             continue;
-        status = look_closer(process, tid);
+        else
+            status = look_closer(process, tid);
         *ret_late = process;
         *ret_tid = tid;
     }
@@ -475,9 +505,6 @@ int stop_order(struct process *process, enum agent_order order)
 static void resume(struct process *process)
 {
     process->stopped = process->is_parked = 0;
-    if (process->was_job_stopped)
-        kill(process->pid, SIGSTOP); /* it finds the order when somebody continues it */
-    process->was_job_stopped = 0;
     stop_order_give(process, ORDER_RESUME);
     __atomic_fetch_add(&process->page->release, 1, __ATOMIC_SEQ_CST);
     wake(&process->page->release);
@@ -499,6 +526,7 @@ void stop_resume(struct step *step)
 {
     int any = 0;
 
+    jobs_rest(step);
     for (struct process *process = step->processes; process; process = process->next) {
         any |= process->stopped;
         if (process->stopped)
@@ -525,7 +553,7 @@ void stop_exit_programs(struct step *step)
     for (struct process *process = step->processes; process; process = process->next) {
         for (int i = 0; i < 1000 && still_there(process); i++)
             wait_word(&process->page->answer, process->page->answer, 10);
-        process->stopped = 0;
+        process->stopped = process->was_job_stopped = 0;
     }
 }
 
@@ -539,5 +567,5 @@ void stop_say(struct step *step)
     if (!step->message[0] || !process || !process->page || members_page_is_dead(process))
         return; /* nobody is there to be told, or somebody who would die of the signal */
     snprintf(process->page->message, sizeof process->page->message, "stasis: %s\n", step->message);
-    send(process->page, 0, STOP_SIGNAL, VALUE_SAY);
+    send(process->pid, 0, STOP_SIGNAL, VALUE_SAY);
 }

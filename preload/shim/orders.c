@@ -265,12 +265,44 @@ static long obey(struct agent_page *page, uint32_t order)
     case ORDER_HANDLES: /* the saver also looks at our /proc: orders_obey undoes this */
         sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
         return hand_over(page, handles_of_memory, HANDLES_OF_MEMORY);
+    case ORDER_WAKE_CHILD:
+        return jobs_wake_child((int)page->argument);
+    case ORDER_STOP_CHILD:
+        return jobs_stop_child((int)(page->argument & ~JOB_REPORTED), !!(page->argument & JOB_REPORTED));
+    case ORDER_HALT:
+        jobs_halt(page, (int)(page->argument & ~JOB_HAS_PARENT), !!(page->argument & JOB_HAS_PARENT));
+        return 0;
     case ORDER_EXIT:
         page_drop();
         sys_exit_group(EXIT_RUN_AGAIN);
     default:
         return 0;
     }
+}
+
+int orders_next_signal(siginfo_t *ret_info, int holds)
+{
+    uint64_t set = SYS_SIGNAL_BIT(STOP_SIGNAL);
+    struct timespec at_once = { 0 }, look = { .tv_sec = PARK_LOOK_SECONDS };
+
+    for (;;) {
+        struct agent_page *page = shim.page;
+        int waits = holds || (page && __atomic_load_n(&page->coming, __ATOMIC_SEQ_CST));
+        if (SYS_CALL(rt_sigtimedwait, &set, ret_info, waits ? &look : &at_once, SYS_SIGSET_BYTES, 0, 0) == STOP_SIGNAL)
+            return 1;
+        if (!waits || !page || !orders_saver_lives(page))
+            return 0;
+    }
+}
+
+void orders_await_stop(struct agent_page *page, uint64_t token)
+{
+    struct timespec look = { .tv_sec = PARK_LOOK_SECONDS };
+    uint32_t word = COMING_WORD(token);
+
+    while (__atomic_load_n(&page->coming, __ATOMIC_SEQ_CST) == word)
+        if (sys_futex(&page->coming, FUTEX_WAIT, word, &look) == -ETIMEDOUT && !orders_saver_lives(page))
+            return;
 }
 
 void orders_obey(struct agent_page *page, uint64_t token)

@@ -237,6 +237,7 @@ void resume_after_restart(int leader)
             sys_futex(&shim.awake, FUTEX_WAIT_PRIVATE, count, NULL);
             count = __atomic_load_n(&shim.awake, __ATOMIC_SEQ_CST);
         }
+        jobs_stop_children(&shim.note);
         sys_munmap((void *)shim.note.arena_start, shim.note.arena_length);
         shim.awake = 0;
         cpu_clocks_go_on();
@@ -254,6 +255,8 @@ void resume_after_restart(int leader)
         interval_start();
         for (int i = 0; i < NOTE_LIMITS; i++)
             SYS_CALL(prlimit64, 0, i, shim.note.limits[i], 0, 0, 0);
+        if (shim.note.stop)
+            jobs_halt(NULL, (int)shim.note.stop, (int)shim.note.stop_with_parent);
         __atomic_store_n(&shim.gate, here, __ATOMIC_SEQ_CST);
         sys_futex(&shim.gate, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
         return;

@@ -115,6 +115,9 @@ int stub_orphans_come_to_us(void);       /* PID 1 or a subreaper: orphans of our
 void orders_obey(struct agent_page *page, uint64_t token);                   /* slot 0 */
 void orders_wait(struct agent_page *page, uint64_t token, uint32_t release); /* the others */
 int orders_saver_lives(const struct agent_page *page);
+/* The next stop signal that waits; with `holds`, or with a stop announced, it is waited for while a saver lives. 0: none. */
+int orders_next_signal(siginfo_t *ret_info, int holds);
+void orders_await_stop(struct agent_page *page, uint64_t token); /* which is about to begin */
 
 /* traits.c (island) */
 void traits_note(struct agent_traits *traits);   /* of the calling thread */
@@ -146,6 +149,12 @@ void resume_settle(ucontext_t *frame);   /* an interrupted system call goes on a
 void resume_after_restart(int leader);
 __attribute__((noreturn)) void resume_die(const char *what, long error); /* after a restart: there is no way back */
 int resume_fetch(uint64_t address, void *to, unsigned long length); /* own memory that may not be there: 1 when it was */
+
+/* jobs.c (island) */
+long jobs_wake_child(int pid);           /* one that is stopped: the signal that did it, 0 when our program has been told; -errno */
+long jobs_stop_child(int pid, int is_reported); /* it waits in jobs_halt() */
+void jobs_halt(const struct agent_page *page, int signal, int with_parent); /* stops; returns when somebody lets the process go on */
+void jobs_stop_children(const struct restart_note *note);
 
 /* timers.c (island) */
 void timers_note(struct agent_page *page);

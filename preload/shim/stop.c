@@ -202,27 +202,57 @@ static void park(struct agent_page *page, uint64_t token, ucontext_t *frame)
         __atomic_fetch_sub(&page->inside, 1, __ATOMIC_SEQ_CST);
 }
 
-static void stop_signal(int number, siginfo_t *info, void *frame)
+static int has_value(const siginfo_t *info, uint64_t least, uint64_t most)
+{
+    uint64_t value = (uint64_t)info->si_value.sival_ptr;
+    return info->si_code == SI_QUEUE && value >= least && value <= most;
+}
+
+static int is_token(const siginfo_t *info)
+{
+    return has_value(info, VALUE_FIRST_TOKEN, UINT64_MAX);
+}
+
+static int is_hold(const siginfo_t *info)
+{
+    return has_value(info, VALUE_HOLD, VALUE_HOLD);
+}
+
+static void obey_signal(const siginfo_t *info, void *frame)
 {
     struct agent_page *page = shim.page;
     uint64_t value = (uint64_t)info->si_value.sival_ptr;
 
-    (void)number;
-    if ((uint32_t)sys_getpid() != shim.pid) { /* a child that shares or copies our memory */
-        if (info->si_code != SI_QUEUE || value != VALUE_REGISTER || !page_become_child())
-            return;
-        page = NULL;
-    }
     if (info->si_code > 0)
         helper_reap(info->si_pid); /* CLD_EXITED and its like: a helper has ended */
     else if (info->si_code == SI_TIMER)
         interval_tick();
-    else if (info->si_code == SI_QUEUE && value == VALUE_REGISTER)
+    else if (has_value(info, VALUE_REGISTER, VALUE_REGISTER) || is_hold(info))
         page_remake_when_gone();
-    else if (info->si_code == SI_QUEUE && value == VALUE_SAY && page)
+    else if (has_value(info, VALUE_SAY, VALUE_SAY) && page)
         stop_say(page->message);
-    else if (info->si_code == SI_QUEUE && value >= VALUE_FIRST_TOKEN && page)
+    else if (is_token(info) && page) {
+        orders_await_stop(page, value);
         park(page, value, frame);
+    }
+}
+
+/* What comes meanwhile is obeyed here, too: a program that job control has let go on for a stop only is not to come out of the handler
+ * in between, and its SIGCONT not to it. */
+static void stop_signal(int number, siginfo_t *info, void *frame)
+{
+    siginfo_t next;
+    int holds = 0;
+
+    (void)number;
+    if ((uint32_t)sys_getpid() != shim.pid && /* a child that shares or copies our memory */
+        ((!has_value(info, VALUE_REGISTER, VALUE_REGISTER) && !is_hold(info)) || !page_become_child()))
+        return;
+    do {
+        holds = is_hold(info) || (holds && !is_token(info));
+        obey_signal(info, frame);
+        info = &next;
+    } while (orders_next_signal(&next, holds));
     resume_settle(frame);
 }
 

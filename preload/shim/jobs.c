@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+/* Job control: processes that Ctrl-Z or SIGSTOP had stopped. To be taken, or brought back, they must run for a moment, in our handler; what
+ * their parent sees of that (SIGCHLD, what wait(2) tells of children that have stopped or go on) the parent itself, which stands in
+ * our handler as well, takes away again. Island: no libc. */
+#include <errno.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "../../core/floor/syscalls.h"
+#include "shim.h"
+
+enum { STOP_LOOKS = 20000, STOP_LOOK_NANOSECONDS = 200000, PARENT_LOOK_NANOSECONDS = 100000000 };
+
+static int wait_child(int pid, int options, siginfo_t *ret_info)
+{
+    __builtin_memset(ret_info, 0, sizeof *ret_info);
+    return !SYS_CALL(waitid, P_PID, pid, ret_info, options | WNOHANG | __WALL, 0, 0) && ret_info->si_pid;
+}
+
+/* It comes a moment after wait(2) knows; unless one waits already, which is the program's. */
+static void take_child_signal(int one_waits)
+{
+    uint64_t set = SYS_SIGNAL_BIT(SIGCHLD);
+    struct timespec patience = { .tv_sec = 1 };
+    struct agent_action action;
+
+    sys_rt_sigaction(SIGCHLD, NULL, &action);
+    if (!one_waits && action.handler != (uint64_t)SIG_IGN && !(action.flags & SA_NOCLDSTOP))
+        SYS_CALL(rt_sigtimedwait, &set, NULL, &patience, SYS_SIGSET_BYTES, 0, 0);
+}
+
+static int child_signal_waits(void)
+{
+    return !!(stop_pending() & SYS_SIGNAL_BIT(SIGCHLD));
+}
+
+long jobs_wake_child(int pid)
+{
+    int waits = child_signal_waits();
+    siginfo_t info;
+    long signal = wait_child(pid, WSTOPPED | WNOWAIT, &info) ? info.si_status : 0;
+    long error = sys_kill(pid, SIGCONT);
+
+    if (error)
+        return error;
+    take_child_signal(waits);
+    wait_child(pid, WCONTINUED, &info);
+    return signal;
+}
+
+/* The child waits for our word, so that its SIGCHLD comes when no other does. */
+long jobs_stop_child(int pid, int is_reported)
+{
+    struct timespec pause = { .tv_nsec = STOP_LOOK_NANOSECONDS };
+    int waits = child_signal_waits(), stopped = 0;
+    siginfo_t info = { .si_signo = STOP_SIGNAL, .si_code = SI_QUEUE };
+
+    info.si_value.sival_ptr = (void *)(uintptr_t)VALUE_HALT;
+    if (SYS_CALL(rt_sigqueueinfo, pid, STOP_SIGNAL, &info, 0, 0, 0))
+        return -ESRCH;
+    for (int i = 0; i < STOP_LOOKS && !(stopped = wait_child(pid, WSTOPPED | WEXITED | WNOWAIT, &info)); i++)
+        SYS_CALL(nanosleep, &pause, 0, 0, 0, 0, 0);
+    if (!stopped || info.si_code != CLD_STOPPED)
+        return -ESRCH;
+    take_child_signal(waits);
+    if (is_reported)
+        wait_child(pid, WSTOPPED, &info);
+    return 0;
+}
+
+/* 0 when it was told to run on instead; in a restart a parent that has ended tells nothing. */
+static int await_parent(const struct agent_page *page)
+{
+    uint64_t set = SYS_SIGNAL_BIT(STOP_SIGNAL);
+    struct timespec look = { .tv_nsec = PARENT_LOOK_NANOSECONDS };
+    long parent = SYS_CALL(getppid, 0, 0, 0, 0, 0, 0);
+    siginfo_t info;
+
+    for (;;) {
+        if (SYS_CALL(rt_sigtimedwait, &set, &info, &look, SYS_SIGSET_BYTES, 0, 0) == STOP_SIGNAL && info.si_code == SI_QUEUE &&
+            (uint64_t)info.si_value.sival_ptr == VALUE_HALT)
+            return 1;
+        if (page && ORDER_KIND(__atomic_load_n(&page->order, __ATOMIC_SEQ_CST)) != ORDER_HALT)
+            return 0;
+        if (!page && SYS_CALL(getppid, 0, 0, 0, 0, 0, 0) != parent)
+            return 1;
+    }
+}
+
+/* By the signal that it was stopped by, which its parent may be told. It stops nobody in a group that has been orphaned. */
+static void stop_as_by(int signal)
+{
+    const struct agent_action by_default = { .handler = (uint64_t)SIG_DFL };
+    uint64_t set = SYS_SIGNAL_BIT(signal);
+    struct agent_action action;
+
+    sys_rt_sigaction(signal, &by_default, &action);
+    sys_kill((int)shim.pid, signal);
+    sys_rt_sigprocmask(SIG_UNBLOCK, &set, NULL);
+    sys_rt_sigprocmask(SIG_BLOCK, &set, NULL);
+    sys_rt_sigaction(signal, &action, NULL);
+}
+
+/* Whoever lets it go on sends SIGCONT, which waits then, as all signals are blocked. */
+void jobs_halt(const struct agent_page *page, int signal, int with_parent)
+{
+    if (with_parent && !await_parent(page))
+        return;
+    if (signal != SIGSTOP)
+        stop_as_by(signal);
+    if (!(stop_pending() & SYS_SIGNAL_BIT(SIGCONT)) || signal == SIGSTOP)
+        sys_kill((int)shim.pid, SIGSTOP);
+}
+
+/* After a restart, while all threads wait. */
+void jobs_stop_children(const struct restart_note *note)
+{
+    const struct agent_job *jobs = (const struct agent_job *)note->jobs;
+
+    for (uint64_t i = 0; i < note->job_count; i++)
+        jobs_stop_child(jobs[i].pid, (int)jobs[i].is_reported);
+}
