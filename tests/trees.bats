@@ -91,6 +91,7 @@ twice_back() {
     for percent in $(moments 2); do
         rm -f "$T/$name.out"
         IMAGE=
+        hold
         run_it "$name"
         moment_at "$name" "$percent"
         kill_family
