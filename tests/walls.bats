@@ -715,7 +715,7 @@ has_images() {
     says_ok execs
 }
 
-@test "wall 11: the interval's timer is in the program's first process only, and sends no signal it could see" {
+@test "wall 11: the interval's timer sends no signal that the program could see" {
     OPTIONS=(--checkpoint=0:01)
     start_guest signals "$GUESTS/signals" 4
     until_true 60 has_images signals 2
