@@ -62,6 +62,7 @@ put_files_back() {
 
 run_it() {
     clear_files
+    rm -f "$T/$1.out"
     start "$1" "$STASIS" run "--checkpoint-dir=$IMAGES" "--job-id=$1" --keep=9 -- "${WORK[@]}"
 }
 
@@ -120,7 +121,6 @@ moment_at() {
         if [ -n "$before" ]; then
             start_again "$1" "$before"
         else
-            rm "$T/$1.out"
             run_it "$1"
         fi
     done

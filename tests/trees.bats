@@ -89,7 +89,6 @@ twice_back() {
     WORK=("$@")
     golden "$name" "$@"
     for percent in $(moments 2); do
-        rm -f "$T/$name.out"
         IMAGE=
         hold
         run_it "$name"
