@@ -102,14 +102,14 @@ make_node() {
 
 @test "octave" {
     needs octave-cli
-    work_for octave 1500 make_octave
+    work_for octave 300 make_octave
     interrupted octave
 }
 
 @test "OpenMP threads" {
     needs gcc
     gcc -O2 -fopenmp "$APPS/heat.c" -o "$T/heat"
-    work_for heat 9000 make_heat
+    work_for heat 1500 make_heat
     interrupted heat
 }
 
