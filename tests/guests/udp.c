@@ -32,7 +32,7 @@ static void comes(int fd, const char *wanted, const union address *from)
     struct pollfd wait = { .fd = fd, .events = POLLIN };
 
     memset(&sender, 0, sizeof sender);
-    check(poll(&wait, 1, 5000) == 1, wanted);
+    check(poll(&wait, 1, -1) == 1, wanted);
     ssize_t got = recvfrom(fd, text, sizeof text, MSG_DONTWAIT, &sender.any, &length);
     if (got != (ssize_t)strlen(wanted) || memcmp(text, wanted, strlen(wanted)) || memcmp(&sender, from, size_of(from)))
         bad("'%s' came in place of '%s', at tick %ld", text, wanted, tick);
