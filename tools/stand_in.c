@@ -28,11 +28,9 @@
 static int name_run(const struct stand_in *program)
 {
     char uuid[UUID_TEXT], value[UUID_TEXT + 48];
-    struct timespec now;
 
-    clock_gettime(CLOCK_MONOTONIC, &now);
     text_from_uuid(program->run, uuid);
-    snprintf(value, sizeof value, "%s:%d:%" PRIu64, uuid, (int)getpid(), (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+    snprintf(value, sizeof value, "%s:%d:%" PRId64, uuid, (int)getpid(), clock_now(CLOCK_MONOTONIC) / 1000000);
     return setenv(ENV_RUN, value, 1);
 }
 
@@ -128,15 +126,6 @@ static int is_of_run(int pid, const char *run)
     return is;
 }
 
-static int is_saver(int pid)
-{
-    char *name = proc_read(pid, "comm", NULL);
-    int is = name && !strncmp(name, SAVER_NAME, strlen(SAVER_NAME));
-
-    free(name);
-    return is;
-}
-
 enum remains { NOBODY, OTHERS, A_SAVER };
 
 static enum remains look_around(const char *run)
@@ -148,7 +137,7 @@ static enum remains look_around(const char *run)
     while (processes && most != A_SAVER && (entry = readdir(processes))) {
         int pid = isdigit((unsigned char)entry->d_name[0]) ? atoi(entry->d_name) : 0;
         if (pid && pid != getpid() && is_of_run(pid, run))
-            most = is_saver(pid) ? A_SAVER : OTHERS;
+            most = proc_is_named(pid, SAVER_NAME) ? A_SAVER : OTHERS;
     }
     if (processes)
         closedir(processes);
