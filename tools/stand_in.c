@@ -50,8 +50,7 @@ int stand_in_fork(struct stand_in *program)
 
     if (getrandom(program->run, sizeof program->run, 0) != sizeof program->run)
         return complain(EXIT_SYSTEM, "no random number: %m");
-    program->run[6] = (uint8_t)((program->run[6] & 0x0f) | 0x40); /* RFC 9562: version 4, variant 1 */
-    program->run[8] = (uint8_t)((program->run[8] & 0x3f) | 0x80);
+    text_mark_uuid(program->run);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &program->mask);
     sigaction(SIGCHLD, &(struct sigaction){ .sa_handler = SIG_DFL }, &program->child); /* ignored, it would hide how the program ended */

@@ -73,6 +73,12 @@ uint64_t text_number(const char **text)
     return number;
 }
 
+void text_mark_uuid(uint8_t uuid[16])
+{
+    uuid[6] = (uint8_t)((uuid[6] & 0x0f) | 0x40);
+    uuid[8] = (uint8_t)((uuid[8] & 0x3f) | 0x80);
+}
+
 void text_from_uuid(const uint8_t uuid[16], char text[37])
 {
     size_t at = 0;

@@ -24,6 +24,8 @@ uint64_t text_number(const char **text);
 /* Writes 16 bytes as 8-4-4-4-12 hex digits, and back. text_to_uuid: 0, or -1 when it is not one. */
 void text_from_uuid(const uint8_t uuid[16], char text[37]);
 int text_to_uuid(const char *text, uint8_t uuid[16]);
+/* Random bytes become a UUID by it: RFC 9562, version 4, variant 1. */
+void text_mark_uuid(uint8_t uuid[16]);
 
 /* The value of `name` in an environment block ("NAME=value" strings, NULL at the end), or NULL. */
 const char *text_environment(char *const *environment, const char *name);

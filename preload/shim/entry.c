@@ -211,8 +211,7 @@ static void read_run(void)
         text_add(run_variable, sizeof run_variable, 0, run);
     } else {
         SYS_CALL(getrandom, shim.run, UUID_BYTES, 0, 0, 0, 0);
-        shim.run[6] = (uint8_t)((shim.run[6] & 0x0f) | 0x40); /* RFC 9562: version 4, variant 1 */
-        shim.run[8] = (uint8_t)((shim.run[8] & 0x3f) | 0x80);
+        text_mark_uuid(shim.run);
         shim.first = 1;
         shim.first_pid = (uint32_t)getpid();
         text_from_uuid(shim.run, uuid);
