@@ -2,16 +2,15 @@
 /* stasis scontrol: scontrol(1) with the word `checkpoint` that Slurm had until 20.02. What else it is asked goes to Slurm's own
  * scontrol untouched. Images are taken on the step's node, by `stasis checkpoint` in a step of its own beside it
  * (srun --overlap): so Slurm's authentication is ours, and nothing listens anywhere. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../core/floor/names.h"
 #include "commands.h"
+#include "slurm_commands.h"
 
 enum { EXIT_SCONTROL = 1 /* scontrol's own status for whatever goes wrong */, MAX_WORDS = 5 };
 
@@ -23,64 +22,6 @@ struct request {
     const char *max_wait; /* seconds; NULL: no limit */
     int stop;
 };
-
-/* ---- Slurm's commands ---- */
-
-static pid_t start(char *const argv[], int output)
-{
-    pid_t child = fork();
-
-    if (child)
-        return child;
-    if (output >= 0)
-        dup2(output, 1);
-    execvp(argv[0], argv);
-    complain(0, "cannot run %s: %m; is Slurm installed?", argv[0]);
-    _exit(EXIT_SYSTEM);
-}
-
-static int wait_for(pid_t child)
-{
-    int status;
-
-    while (waitpid(child, &status, 0) < 0)
-        if (errno != EINTR)
-            return EXIT_SYSTEM;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SYSTEM;
-}
-
-static int run_command(char *const argv[])
-{
-    pid_t child = start(argv, -1);
-    return child < 0 ? EXIT_SYSTEM : wait_for(child);
-}
-
-/* What a command prints, to be freed; NULL when it fails, having said why itself. */
-static char *output_of(char *const argv[])
-{
-    int ends[2];
-    size_t length = 0, room = 0;
-    char *text = NULL;
-
-    if (pipe(ends))
-        return NULL;
-    pid_t child = start(argv, ends[1]);
-    close(ends[1]);
-    FILE *output = fdopen(ends[0], "r");
-    if (output && getdelim(&text, &room, 0, output) > 0)
-        length = strlen(text);
-    if (output)
-        fclose(output);
-    if (!text)
-        text = strdup("");
-    if (child < 0 || wait_for(child)) {
-        free(text);
-        return NULL;
-    }
-    if (length && text[length - 1] == '\n')
-        text[length - 1] = 0;
-    return text;
-}
 
 /* ---- one step ---- */
 
@@ -103,7 +44,7 @@ static int take_image(const struct request *request, const char *step, const cha
     }
     if (request->stop)
         argv[count++] = "--stop";
-    return run_command(argv);
+    return slurm_run(argv);
 }
 
 /* All lines "JOB.STEP NODE" of squeue. The batch script and other steps without a number have no image. */
@@ -130,7 +71,7 @@ static int take_images(const struct request *request, char *lines)
 
 static int take(const struct request *request)
 {
-    char *lines = output_of((char *[]){ "squeue", "--noheader", "--steps", "--job", (char *)request->job, "--format=%i %N", NULL });
+    char *lines = slurm_output((char *[]){ "squeue", "--noheader", "--steps", "--job", (char *)request->job, "--format=%i %N", NULL });
     int status = lines ? take_images(request, lines) : EXIT_SCONTROL;
 
     free(lines);
@@ -160,13 +101,13 @@ static int operation_requeue(struct request *request)
         return EXIT_SCONTROL;
     }
     status = take(request);
-    return status ? status : run_command((char *[]){ "scontrol", "requeue", request->job, NULL });
+    return status ? status : slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
 }
 
 /* A job that has ended and that Slurm still knows is run again, and goes on from its images. */
 static int operation_restart(struct request *request)
 {
-    return run_command((char *[]){ "scontrol", "requeue", request->job, NULL });
+    return slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
 }
 
 /* Abbreviations as scontrol had them: "re" is requeue. */
@@ -204,7 +145,7 @@ static int read_id(char *word, struct request *request)
         return EXIT_SCONTROL;
     }
     request->step = step;
-    job = strchr(word, '_') ? output_of((char *[]){ "squeue", "--noheader", "--job", word, "--format=%A", NULL }) : strdup(word);
+    job = strchr(word, '_') ? slurm_output((char *[]){ "squeue", "--noheader", "--job", word, "--format=%A", NULL }) : strdup(word);
     if (!job || !*job || strlen(job) >= sizeof request->job) {
         free(job);
         fprintf(stderr, "scontrol_checkpoint error: Invalid job id specified\n");

@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: MIT */
+/* Slurm's own commands, run as the user: its authentication is ours, and no library of one release is needed. */
+#ifndef STASIS_SLURM_COMMANDS_H
+#define STASIS_SLURM_COMMANDS_H
+
+/* Runs a command to its end. Its exit status; EXIT_SYSTEM when it has none. */
+int slurm_run(char *const argv[]);
+/* What a command prints without the last newline, to be freed; NULL when it fails, having said why itself. */
+char *slurm_output(char *const argv[]);
+
+#endif
