@@ -24,6 +24,24 @@ int text_starts(const char *text, const char *prefix)
     return 1;
 }
 
+const char *text_find(const char *text, const char *part)
+{
+    while (!text_starts(text, part))
+        if (!*text++)
+            return NULL;
+    return text;
+}
+
+const char *text_file_name(const char *path)
+{
+    const char *name = path;
+
+    for (; *path; path++)
+        if (*path == '/')
+            name = path + 1;
+    return name;
+}
+
 size_t text_add(char *to, size_t size, size_t at, const char *text)
 {
     while (*text && at + 1 < size)
@@ -119,7 +137,7 @@ const char *text_environment(char *const *environment, const char *name)
 {
     size_t length = text_length(name);
     for (; environment && *environment; environment++)
-        if (text_starts(*environment, name) && (*environment)[length] == '=')
+        if (**environment == *name && text_starts(*environment, name) && (*environment)[length] == '=')
             return *environment + length + 1;
     return NULL;
 }

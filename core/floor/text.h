@@ -11,6 +11,10 @@ int text_equal(const char *a, const char *b);
 /* 1 when text starts with prefix. */
 int text_starts(const char *text, const char *prefix);
 
+/* Where `part` first stands in text, or NULL. */
+const char *text_find(const char *text, const char *part);
+/* What is behind the last slash of a path. */
+const char *text_file_name(const char *path);
 /* Appends to to[size] at offset `at`, cuts at the end of `to`; returns the new offset (size - 1 at most). */
 size_t text_add(char *to, size_t size, size_t at, const char *text);
 size_t text_add_number(char *to, size_t size, size_t at, uint64_t number);

@@ -70,16 +70,17 @@ static void page_fill(struct agent_page *page)
     text_add(page->directory, sizeof page->directory, 0, shim.directory);
 }
 
+static uint8_t draft[2 * PAGE_BYTES] __attribute__((aligned(8))); /* what a page's file begins with */
+
 static size_t page_draft(void)
 {
     struct agent_page *page;
-    size_t length = offsetof(struct agent_page, directory) + text_length(shim.directory) + 1;
 
-    _Static_assert(sizeof shim.draft >= offsetof(struct agent_page, range_count), "a page's beginning fits");
-    __asm__("" : "=r"(page) : "0"(shim.draft)); /* of the page's beginning only, which gcc warns of */
-    __builtin_memset(shim.draft, 0, length);
+    _Static_assert(sizeof draft >= offsetof(struct agent_page, range_count), "a page's beginning fits");
+    __asm__("" : "=r"(page) : "0"(draft)); /* of the page's beginning only, which gcc warns of */
+    __builtin_memset(draft, 0, offsetof(struct agent_page, directory));
     page_fill(page);
-    return length;
+    return offsetof(struct agent_page, directory) + text_length(page->directory) + 1;
 }
 
 /* Written, not mapped: writing gets the memory while it can be refused (later it would be SIGBUS), and costs less than
@@ -88,10 +89,10 @@ static long page_write(int fd)
 {
     enum { START = sizeof(uint64_t) };
     size_t length = page_draft();
-    long written = SYS_CALL(pwrite64, fd, shim.draft + START, length - START, START, 0, 0);
+    long written = SYS_CALL(pwrite64, fd, draft + START, length - START, START, 0, 0);
 
     if (written == (long)(length - START))
-        written = SYS_CALL(pwrite64, fd, shim.draft, START, 0, 0, 0);
+        written = SYS_CALL(pwrite64, fd, draft, START, 0, 0, 0);
     return written < 0 ? written : written == START ? 0 : -ENOSPC;
 }
 
@@ -99,13 +100,13 @@ static long page_write(int fd)
 static long page_write_mapped(int fd)
 {
     size_t length = page_draft();
-    uint8_t *start = sys_mmap(NULL, sizeof shim.draft, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    uint8_t *start = sys_mmap(NULL, sizeof draft, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
     if (sys_mmap_failed(start))
         return (long)start;
-    __builtin_memcpy(start + sizeof(uint64_t), shim.draft + sizeof(uint64_t), length - sizeof(uint64_t));
+    __builtin_memcpy(start + sizeof(uint64_t), draft + sizeof(uint64_t), length - sizeof(uint64_t));
     __atomic_store_n((uint64_t *)start, AGENT_MAGIC, __ATOMIC_SEQ_CST);
-    return sys_munmap(start, sizeof shim.draft);
+    return sys_munmap(start, sizeof draft);
 }
 
 /* A file larger than the program's limit would not be refused only: SIGXFSZ would end the program. */

@@ -19,7 +19,7 @@ struct foreign {
     int64_t ahead[CPU_CLOCKS];
 };
 
-uint32_t cpu_clocks_moved;
+uint32_t cpu_clocks_moved NEAR_THE_SHIM;
 static struct cpu_times ahead_process, ahead_children;
 static __thread struct cpu_times ahead_thread __attribute__((tls_model("initial-exec")));
 static int64_t ticks_ahead;
@@ -110,7 +110,8 @@ void cpu_clocks_go_on(void)
 
 void cpu_clocks_forget(void)
 {
-    cpu_clocks_moved = 0;
+    if (cpu_clocks_moved) /* else its page is not touched */
+        cpu_clocks_moved = 0;
 }
 
 static int64_t foreign_offset(uint32_t tid, int type)

@@ -5,9 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/auxv.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -21,8 +19,6 @@
 #include "wrap/environment.h"
 
 extern char **environ;
-
-static char run_variable[sizeof ENV_RUN + UUID_TEXT + 32];
 
 /* One line on the program's stderr: only when something is wrong that a person must know. */
 static void complain(const char *what, const char *why, const char *then)
@@ -42,50 +38,119 @@ static const char *setting(const char *name)
     return value && *value ? value : NULL;
 }
 
-/* The helpers: in ENV_LIBEXEC; beside the shim (a build tree: ../../libexec); where they were installed. */
-static int helper_path(const char *name, char *path, size_t size)
-{
-    static const char *const places[] = { "/", "/../../libexec/", NULL };
-    const char *directory = setting(ENV_LIBEXEC);
-    struct stat status;
-    char *slash;
+/* Few texts are near the shim, as most of them are short; when they are more, they begin again in the larger place. */
+static char near_texts[2048] NEAR_THE_SHIM __attribute__((aligned(8)));
+static char far_texts[6 * MAX_PATH] __attribute__((aligned(8)));
+static struct {
+    char *start;
+    size_t size, used;
+} texts NEAR_THE_SHIM = { near_texts, sizeof near_texts, 0 };
 
-    if (directory) {
-        text_add(path, size, text_add(path, size, text_add(path, size, 0, directory), "/"), name);
-        return sys_fstatat(AT_FDCWD, path, &status, 0) == 0;
-    }
-    text_add(path, size, text_add(path, size, 0, STASIS_LIBEXECDIR "/"), name);
-    if (!sys_fstatat(AT_FDCWD, path, &status, 0))
-        return 1;
-    for (int i = 0; places[i]; i++) {
-        next_own_path(path, size);
-        slash = strrchr(path, '/');
-        if (!slash)
-            return 0;
-        *slash = 0;
-        text_add(path, size, text_add(path, size, strlen(path), places[i]), name);
-        if (!sys_fstatat(AT_FDCWD, path, &status, 0))
-            return 1;
-    }
-    return 0;
+/* `bytes` bytes behind what is kept, aligned for pointers, or NULL. */
+static char *texts_room(size_t bytes)
+{
+    size_t at = (texts.used + sizeof(char *) - 1) & -sizeof(char *);
+
+    if (at + bytes <= texts.size)
+        return texts.start + at;
+    if (texts.start == far_texts || bytes > sizeof far_texts)
+        return NULL;
+    texts.start = far_texts;
+    texts.size = sizeof far_texts;
+    texts.used = 0;
+    return far_texts;
 }
+
+static void *texts_take(char *room, size_t bytes)
+{
+    texts.used = (size_t)(room - texts.start) + bytes;
+    return room;
+}
+
+const char *shim_keep(const char *first, const char *second, const char *third)
+{
+    const char *const parts[] = { first, second, third };
+    size_t bytes = 1, at = 0;
+    char *room;
+
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        bytes += parts[i] ? text_length(parts[i]) : 0;
+    room = texts_room(bytes);
+    for (size_t i = 0; room && i < sizeof parts / sizeof *parts; i++)
+        at = text_add(room, bytes, at, parts[i] ? parts[i] : "");
+    return room ? texts_take(room, bytes) : NULL;
+}
+
+/* Straight into its place: such an array on the stack would be a page that nobody else needs. */
+const char *shim_keep_here(const char *path)
+{
+    static const size_t sizes[] = { 256, MAX_PATH };
+    size_t more = path ? text_length(path) + 1 : 0;
+
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        char *room = texts_room(sizes[i] + more);
+        long got = room ? SYS_CALL(getcwd, room, sizes[i], 0, 0, 0, 0) : -ENOMEM; /* with its NUL */
+        size_t at = (size_t)got - 1;
+        if (got == -ERANGE)
+            continue;
+        if (got <= 0 || room[0] != '/')
+            return NULL;
+        at = text_add(room, sizes[i] + more, at, path ? "/" : "");
+        return texts_take(room, text_add(room, sizes[i] + more, at, path ? path : "") + 1);
+    }
+    return NULL;
+}
+
+/* DIRECTORY/NAME, kept, or NULL when there is no such file. */
+static const char *helper_in(const char *directory, const char *slash, const char *name)
+{
+    struct stat status;
+    const char *path = shim_keep(directory, slash, name);
+
+    if (path && !sys_fstatat(AT_FDCWD, path, &status, 0))
+        return path;
+    if (path)
+        texts.used = (size_t)(path - texts.start);
+    return NULL;
+}
+
+/* The helpers: in ENV_LIBEXEC; where they were installed; beside the shim (a build tree: ../../libexec). */
+static const char *helper_path(const char *name)
+{
+    const char *directory = setting(ENV_LIBEXEC), *path;
+    char *beside;
+
+    if (directory)
+        return helper_in(directory, "/", name);
+    path = helper_in(STASIS_LIBEXECDIR, "/", name);
+    if (path || !shim.own_path)
+        return path;
+    beside = (char *)shim_keep(shim.own_path, NULL, NULL);
+    if (!beside)
+        return NULL;
+    *(char *)text_file_name(beside) = 0;
+    path = helper_in(beside, NULL, name);
+    return path ? path : helper_in(beside, "../../libexec/", name);
+}
+
+NEXT_OF(unsetenv);
 
 /* Acts once, in the first process: the variable is taken out, and the restorer takes our place. */
 static void restart_instead(void)
 {
     const char *from = setting(ENV_RESTART);
-    char path[MAX_PATH], image[MAX_PATH];
-    const char *arguments[] = { RESTORER_NAME, "--", image, NULL };
+    const char *path, *arguments[] = { RESTORER_NAME, "--", NULL, NULL };
 
     if (!from)
         return;
-    if (!helper_path(RESTORER_NAME, path, sizeof path)) {
+    path = helper_path(RESTORER_NAME);
+    if (!path) {
         complain("cannot restart from ", from, ": " RESTORER_NAME " is not installed; set " ENV_LIBEXEC);
         sys_exit_group(EXIT_NO_IMAGE);
     }
-    text_add(image, sizeof image, 0, from);
-    unsetenv(ENV_RESTART);
-    unsetenv("LD_PRELOAD");
+    arguments[2] = shim_keep(from, NULL, NULL);
+    NEXT(unsetenv)(ENV_RESTART);
+    NEXT(unsetenv)("LD_PRELOAD");
     SYS_CALL(execve, path, arguments, environ, 0, 0, 0);
     complain("cannot restart from ", from, ": " RESTORER_NAME " cannot be executed");
     sys_exit_group(EXIT_NO_IMAGE);
@@ -158,40 +223,64 @@ static void read_save_files(void)
 static void read_names(void)
 {
     const char *job = setting(ENV_JOB), *step = setting(ENV_SLURM_STEP), *directory = setting(ENV_DIRECTORY);
-    const char *first = strchr(run_variable, ':');
 
     if (!job)
         job = setting(ENV_SLURM_JOB);
-    text_add(shim.job, sizeof shim.job, 0, job ? job : first + 1);
-    if (!job)
-        shim.job[strcspn(shim.job, ":")] = 0;
+    if (job)
+        text_add(shim.job, sizeof shim.job, 0, job);
+    else
+        text_add_number(shim.job, sizeof shim.job, 0, shim.first_pid);
     text_add(shim.step, sizeof shim.step, 0, step ? step : "0");
-    if (directory && directory[0] == '/')
-        text_add(shim.directory, sizeof shim.directory, 0, directory);
-    else if (getcwd(shim.directory, sizeof shim.directory - 1) && directory) {
-        size_t at = text_add(shim.directory, sizeof shim.directory, strlen(shim.directory), "/");
-        text_add(shim.directory, sizeof shim.directory, at, directory);
-    }
+    shim.directory = directory && directory[0] == '/' ? shim_keep(directory, NULL, NULL) : shim_keep_here(directory);
+    if (!shim.directory)
+        shim.directory = "";
     read_keep();
     read_save_files();
 }
 
+NEXT_OF(putenv);
+
+enum { MANY_VARIABLES = 256 };
+
 /* As putenv() does it, but without the allocator, whose first use costs more than the rest of this file. */
-static void add_run_variable(void)
+static void add_variable(const char *variable)
 {
-    static char *variables[256];
     size_t count = 0;
+    char *room, **variables;
 
     while (environ && environ[count])
         count++;
-    if (count > sizeof variables / sizeof *variables - 2) {
-        putenv(run_variable);
+    room = count < MANY_VARIABLES ? texts_room((count + 2) * sizeof(char *)) : NULL;
+    if (!room) {
+        NEXT(putenv)((char *)variable);
         return;
     }
+    variables = texts_take(room, (count + 2) * sizeof(char *));
     for (size_t i = 0; i < count; i++)
         variables[i] = environ[i];
-    variables[count] = run_variable;
+    variables[count] = (char *)variable;
+    variables[count + 1] = NULL;
     environ = variables;
+}
+
+static void begin_run(void)
+{
+    char uuid[UUID_TEXT], variable[sizeof ENV_RUN + UUID_TEXT + 48];
+    size_t at;
+
+    SYS_CALL(getrandom, shim.run, UUID_BYTES, 0, 0, 0, 0);
+    text_mark_uuid(shim.run);
+    shim.first = 1;
+    shim.first_pid = (uint32_t)sys_getpid();
+    shim.began = interval_now();
+    text_from_uuid(shim.run, uuid);
+    at = text_add(variable, sizeof variable, 0, ENV_RUN "=");
+    at = text_add(variable, sizeof variable, at, uuid);
+    at = text_add(variable, sizeof variable, at, ":");
+    at = text_add_number(variable, sizeof variable, at, shim.first_pid);
+    at = text_add(variable, sizeof variable, at, ":");
+    text_add_number(variable, sizeof variable, at, shim.began);
+    add_variable(shim_keep(variable, NULL, NULL));
 }
 
 /* ENV_RUN names the run and its first process; that one makes it. It is the same string in memory for ever, so that a
@@ -205,28 +294,15 @@ static void read_run(void)
     if (run && !text_to_uuid(run, shim.run) && run[UUID_TEXT - 1] == ':') {
         const char *first = run + UUID_TEXT;
         shim.first_pid = (uint32_t)text_number(&first);
-        shim.first = shim.first_pid == (uint32_t)getpid();
+        shim.first = shim.first_pid == (uint32_t)sys_getpid();
         first += *first == ':';
         shim.began = text_number(&first);
-        text_add(run_variable, sizeof run_variable, 0, run);
     } else {
-        SYS_CALL(getrandom, shim.run, UUID_BYTES, 0, 0, 0, 0);
-        text_mark_uuid(shim.run);
-        shim.first = 1;
-        shim.first_pid = (uint32_t)getpid();
-        text_from_uuid(shim.run, uuid);
-        at = text_add(run_variable, sizeof run_variable, 0, ENV_RUN "=");
-        at = text_add(run_variable, sizeof run_variable, at, uuid);
-        at = text_add(run_variable, sizeof run_variable, at, ":");
-        at = text_add_number(run_variable, sizeof run_variable, at, (uint64_t)getpid());
-        at = text_add(run_variable, sizeof run_variable, at, ":");
-        shim.began = interval_now();
-        text_add_number(run_variable, sizeof run_variable, at, shim.began);
-        add_run_variable();
+        begin_run();
     }
     text_from_uuid(shim.run, uuid);
     at = text_add(shim.registry, sizeof shim.registry, 0, REGISTRY_ROOT);
-    at = text_add_number(shim.registry, sizeof shim.registry, at, geteuid());
+    at = text_add_number(shim.registry, sizeof shim.registry, at, (uint64_t)sys_geteuid());
     at = text_add(shim.run_directory, sizeof shim.run_directory, 0, shim.registry);
     at = text_add(shim.run_directory, sizeof shim.run_directory, at, "/");
     text_add(shim.run_directory, sizeof shim.run_directory, at, uuid);
@@ -265,7 +341,7 @@ static void find_rseq(void)
 
 static void child_enters(void)
 {
-    if (shim.pid != (uint32_t)getpid()) /* else the stop signal was quicker */
+    if (shim.pid != (uint32_t)sys_getpid()) /* else the stop signal was quicker */
         page_become();
     cpu_timers_forget();
     watches_enter_child();
@@ -273,11 +349,15 @@ static void child_enters(void)
     interval_start();
 }
 
+/* pthread_atfork() asks for it; crtbegin.o has one, with more that costs at every start and is of no use here. */
+__attribute__((visibility("hidden"))) void *__dso_handle = &__dso_handle;
+
 __attribute__((constructor)) static void enter(void)
 {
     const char *fail;
 
     shim.entered = 1;
+    shim.own_path = next_begin();
     restart_instead();
     read_run();
     read_interval();
@@ -291,17 +371,18 @@ __attribute__((constructor)) static void enter(void)
     if (fail)
         text_add(shim.test_fail, sizeof shim.test_fail,
                  text_add(shim.test_fail, sizeof shim.test_fail, 0, ENV_TEST_FAIL "="), fail);
-    if (!helper_path(SAVER_NAME, shim.saver, sizeof shim.saver)) {
+    shim.saver = helper_path(SAVER_NAME);
+    if (!shim.saver) {
         complain("cannot take checkpoints: ", SAVER_NAME, " is not installed; set " ENV_LIBEXEC);
         return;
     }
-    shim.pid = (uint32_t)getpid();
+    shim.pid = (uint32_t)sys_getpid();
     shim.raw_call_end = (uint64_t)raw_call_end;
     stop_note_stderr();
     stop_install();
     stop_unblock();
     interval_start();
-    pthread_atfork(next_resolve_all, NULL, child_enters);
+    pthread_atfork(exec_prepare, NULL, child_enters);
 }
 
 __attribute__((destructor)) static void leave(void)

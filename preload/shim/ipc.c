@@ -20,8 +20,8 @@ static struct {
     uint32_t count;          /* more than AGENT_MAX_IPC: some were lost */
     uint64_t recent[RECENT]; /* sort and id of those that were seen last */
     uint64_t undo[AGENT_MAX_UNDO];
-    uint32_t undo_count;
 } books;
+static uint32_t undo_count NEAR_THE_SHIM;
 
 static uint64_t object_word(enum agent_ipc_sort sort, int id, int created)
 {
@@ -109,7 +109,7 @@ IN_BOOKS long ipc_operated_well(int id, const struct sembuf *operations, unsigne
 {
     for (unsigned long i = 0; i < count; i++) {
         uint16_t number = operations[i].sem_num;
-        uint32_t at, used = books.undo_count < AGENT_MAX_UNDO ? books.undo_count : AGENT_MAX_UNDO;
+        uint32_t at, used = undo_count < AGENT_MAX_UNDO ? undo_count : AGENT_MAX_UNDO;
         if (!(operations[i].sem_flg & SEM_UNDO) || !operations[i].sem_op)
             continue;
         for (at = 0; at < used && !has_undo(at, id, number); at++)
@@ -119,7 +119,7 @@ IN_BOOKS long ipc_operated_well(int id, const struct sembuf *operations, unsigne
         for (at = 0; at < used && !add_undo(at, id, number, operations[i].sem_op); at++)
             ;
         while (at == used) {
-            uint32_t next = __atomic_fetch_add(&books.undo_count, 1, __ATOMIC_SEQ_CST);
+            uint32_t next = __atomic_fetch_add(&undo_count, 1, __ATOMIC_SEQ_CST);
             if (next >= AGENT_MAX_UNDO || add_undo(next, id, number, operations[i].sem_op))
                 break;
         }
@@ -130,7 +130,7 @@ IN_BOOKS long ipc_operated_well(int id, const struct sembuf *operations, unsigne
 /* SETVAL, SETALL and IPC_RMID end what was to be undone. */
 IN_BOOKS long ipc_controlled_well(int id, int number, int command)
 {
-    for (uint32_t at = 0; at < books.undo_count && at < AGENT_MAX_UNDO; at++) {
+    for (uint32_t at = 0; at < undo_count && at < AGENT_MAX_UNDO; at++) {
         union undo_entry old = { .word = __atomic_load_n(&books.undo[at], __ATOMIC_SEQ_CST) };
         while (old.undo.id == id && (command != SETVAL || old.undo.number == number) &&
                !__atomic_compare_exchange_n(&books.undo[at], &old.word, 0, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
@@ -165,22 +165,23 @@ int ipc_is_adding(const ucontext_t *frame)
 
 void ipc_child_enters(void)
 {
-    for (uint32_t i = 0; i < books.undo_count && i < AGENT_MAX_UNDO; i++)
+    for (uint32_t i = 0; i < undo_count && i < AGENT_MAX_UNDO; i++)
         books.undo[i] = 0;
-    books.undo_count = 0;
+    if (undo_count)
+        undo_count = 0;
 }
 
 void ipc_describe(struct agent_page *page)
 {
     page->ipc_count = books.count;
-    page->undo_count = books.undo_count;
+    page->undo_count = undo_count;
 }
 
 void ipc_hand_over(struct agent_page *page)
 {
     for (uint32_t i = 0; i < books.count && i < AGENT_MAX_IPC; i++)
         __builtin_memcpy(&page->ipc[i], &books.objects[i], sizeof page->ipc[i]);
-    for (uint32_t i = 0; i < books.undo_count && i < AGENT_MAX_UNDO; i++)
+    for (uint32_t i = 0; i < undo_count && i < AGENT_MAX_UNDO; i++)
         __builtin_memcpy(&page->undo[i], &books.undo[i], sizeof page->undo[i]);
 }
 

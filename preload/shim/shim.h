@@ -26,6 +26,9 @@ struct cpu_times {
     int64_t usage[USAGE_WORDS];
 };
 
+/* What a start and a fork touch stands together, in .data: each page more of it costs a fault in every process. */
+#define NEAR_THE_SHIM __attribute__((section(".data")))
+
 struct shim {
     struct agent_page *page;       /* NULL: none, nobody has asked for it yet */
     uint64_t page_made;            /* when: CLOCK_MONOTONIC milliseconds */
@@ -33,14 +36,6 @@ struct shim {
     uint32_t pid;                  /* whose it is: not a child's of vfork or a raw clone, which has our memory */
     uint64_t pid_namespace;        /* inode of its PID namespace; 0: not yet looked up, see page_namespace() */
     uint8_t run[UUID_BYTES];
-    char registry[64];             /* REGISTRY_ROOT<uid> */
-    char run_directory[128];       /* registry/<run uuid> */
-    char page_path[192];
-    char saver[MAX_PATH];          /* absolute path of the helper */
-    char test_fail[128];           /* ENV_TEST_FAIL=..., handed on to the saver; empty: not set */
-    char job[MAX_ID];
-    char step[MAX_ID];
-    char directory[MAX_PATH];
     uint32_t keep;
     uint32_t interval;
     uint64_t began;                /* milliseconds of CLOCK_MONOTONIC when the run's first process began */
@@ -56,27 +51,39 @@ struct shim {
     int64_t rseq_offset;           /* from the thread pointer */
     uint64_t raw_call_end;         /* where an interrupted syscall() stands: raw_call.h */
     uint32_t trigger_owned;        /* 1: the program has a disposition of its own for the trigger signal */
-    struct sigaction shown_stop;   /* what the program believes to have set for the stop and trigger signals */
-    struct sigaction shown_trigger;
     uint64_t stderr_device, stderr_inode;
-    struct agent_action libc_action; /* of LIBC_SIGNAL, which is ours during a stop */
     uint32_t stderr_held;          /* as of the last stop */
-    uint64_t given_cpus[AGENT_MASK_WORDS]; /* sched_getaffinity(2) when the program began, or came back by a command that was bound */
     struct agent_range vdso;       /* the kernel's code in this process, with its data after a restart */
     uint32_t timed_sockets;        /* 1: the program has set a time for a socket's waits */
     uint32_t leaving;              /* 1: the program is ending, no page is made any more */
     uint32_t remaking;             /* 1: a thread makes the page again */
     uint32_t starting;             /* 1: a saver is being started */
     int32_t helpers[MAX_HELPERS];  /* pids of twins and stubs that are our children, 0: free */
-    struct restart_note note;
     uint32_t awake;                /* threads that are back in our code after a restart */
     uint32_t gate;                 /* note.restarts of the restart whose work is done */
+    uint64_t given_cpus[AGENT_MASK_WORDS]; /* sched_getaffinity(2) when the program began, or came back by a command that was bound */
+    const char *own_path;          /* of the shim; these three by shim_keep() */
+    const char *saver;             /* absolute path of the helper */
+    const char *directory;         /* of the images; absolute */
+    char registry[64];             /* REGISTRY_ROOT<uid> */
+    char run_directory[128];       /* registry/<run uuid> */
+    char job[MAX_ID];
+    char step[MAX_ID];
+    char page_path[192];
+    char test_fail[128];           /* ENV_TEST_FAIL=..., handed on to the saver; empty: not set */
+    struct sigaction shown_stop;   /* what the program believes to have set for the stop and trigger signals */
+    struct sigaction shown_trigger;
+    struct agent_action libc_action; /* of LIBC_SIGNAL, which is ours during a stop */
+    struct restart_note note;
     struct cpu_times cpu_process;  /* as of the last stop */
     struct cpu_times cpu_children;
     int64_t cpu_ticks;             /* what times() returned then */
-    uint8_t draft[2 * PAGE_BYTES] __attribute__((aligned(8))); /* what a page's file begins with */
 };
 extern struct shim shim;
+
+/* Text that stays: up to three parts, one behind the other, NULL for none. NULL: there is no room. */
+const char *shim_keep(const char *first, const char *second, const char *third);
+const char *shim_keep_here(const char *path); /* with the current directory before it; NULL: that alone */
 
 /* agent.c (island) */
 int page_make(void);                     /* 0 or -errno; shim.page is then NULL */
@@ -200,20 +207,16 @@ void ipc_show_segments(void);
 
 /* next.c: the libc function that a wrapper stands before */
 void *next_symbol(const char *name);
-void next_resolve_all(void);             /* every wrapper's, while no lock is held that a fork child would find held */
-void next_own_path(char *path, unsigned long size);
-struct next_entry {
-    const char *name;
-    void **cache;
-};
-/* Stands before each wrapper: where it keeps what it has found, and its place in the table of all. */
-#define NEXT_OF(name)                                                                             \
-    static void *next_of_##name;                                                                  \
-    static struct next_entry entry_of_##name __attribute__((section("next_table"), used)) = {     \
-        #name, &next_of_##name                                                                    \
-    }
+const char *next_begin(void);            /* at the start; the shim's own path, absolute, kept; NULL when unknown */
+/* Stands before each wrapper: where it keeps what it has found. */
+#define NEXT_OF(name) static void *next_of_##name
 #define NEXT(name) ((__typeof__(&name))next_cached(#name, &next_of_##name))
 void *next_cached(const char *name, void **cache);
+
+/* As in sigsetops(3); a call of libc less that must be looked up at every start. */
+static inline void signals_add(sigset_t *set, int number) { set->__val[0] |= UINT64_C(1) << (number - 1); }
+static inline void signals_remove(sigset_t *set, int number) { set->__val[0] &= ~(UINT64_C(1) << (number - 1)); }
+static inline int signals_hold(const sigset_t *set, int number) { return set->__val[0] >> (number - 1) & 1; }
 
 #pragma GCC visibility pop
 

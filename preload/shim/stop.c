@@ -14,7 +14,7 @@
 #include "../../core/floor/text.h"
 #include "shim.h"
 
-struct shim shim;
+struct shim shim NEAR_THE_SHIM;
 
 /* A place for the PID of a helper that is to be: clone() fills it in (CLONE_PARENT_SETTID) before the helper can end, so
  * that no wait of the program's finds it unknown. */

@@ -13,9 +13,9 @@
 
 enum { FIRST_ROOM = 65536 };
 
-static struct agent_watches *table;
+static struct agent_watches *table NEAR_THE_SHIM;
 static uint64_t room;
-static uint32_t locked;
+static uint32_t locked NEAR_THE_SHIM;
 
 static struct agent_watch *entry_at(struct agent_watches *of, uint32_t offset)
 {
@@ -153,7 +153,8 @@ void watches_describe(struct agent_page *page)
 /* In a fork child: another thread may have been in the middle of it. */
 void watches_enter_child(void)
 {
-    if (locked)
-        table = NULL;
+    if (!locked)
+        return;
+    table = NULL;
     locked = 0;
 }

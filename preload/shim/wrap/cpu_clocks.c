@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <sys/times.h>
 #include <time.h>
@@ -114,7 +115,7 @@ NEXT_OF(times);
 
 static clock_t ticks(const struct timeval *time)
 {
-    long second = sysconf(_SC_CLK_TCK);
+    long second = (long)getauxval(AT_CLKTCK);
     return time->tv_sec * second + time->tv_usec * second / 1000000;
 }
 
@@ -146,14 +147,15 @@ static struct {
     timer_t id;      /* NO_TIMER: not yet */
     clockid_t clock; /* 0: a free place */
 } cpu_timers[CPU_TIMERS];
-static int cpu_timers_used;
+static int cpu_timers_used NEAR_THE_SHIM;
 #define NO_TIMER ((timer_t)-1)
 
 /* A fork child has none. */
 void cpu_timers_forget(void)
 {
-    if (cpu_timers_used)
-        memset(cpu_timers, 0, sizeof cpu_timers);
+    if (!cpu_timers_used)
+        return;
+    memset(cpu_timers, 0, sizeof cpu_timers);
     cpu_timers_used = 0;
 }
 

@@ -4,8 +4,6 @@
  * on the stack alone. */
 #include "environment.h"
 
-#include <string.h>
-
 #include "../../../core/floor/text.h"
 #include "../shim.h"
 
@@ -14,33 +12,24 @@ extern char **environ;
 static const char *const names[] = { ENV_RUN, ENV_INTERVAL, ENV_DIRECTORY, ENV_JOB, ENV_KEEP, ENV_SAVE_FILES, ENV_SIGNAL, ENV_LIBEXEC,
                                      ENV_TEST_FAIL, ENV_SLURM_JOB, ENV_SLURM_STEP };
 
-enum { COUNT = sizeof names / sizeof *names, ROOM = 2 * MAX_PATH };
+enum { COUNT = sizeof names / sizeof *names };
 
-static char texts[ROOM];          /* "NAME=value", one behind the other */
-static const char *noted[COUNT];  /* of names; NULL: there was none */
-static char shim_path[MAX_PATH];
+static const char *noted[COUNT] NEAR_THE_SHIM; /* of names: "NAME=value"; NULL: there was none */
 static char *const none[] = { NULL };
 
 void environment_note(void)
 {
-    size_t at = 0;
-
-    next_own_path(shim_path, sizeof shim_path);
     for (size_t i = 0; i < COUNT; i++) {
         const char *value = text_environment(environ, names[i]);
-        if (!value || strlen(names[i]) + strlen(value) + 2 > ROOM - at)
-            continue;
-        noted[i] = texts + at;
-        at = text_add(texts, ROOM, at, names[i]);
-        at = text_add(texts, ROOM, at, "=");
-        at = text_add(texts, ROOM, at, value) + 1;
+        if (value)
+            noted[i] = shim_keep(names[i], "=", value);
     }
 }
 
 static int is_preloaded(char *const *environment)
 {
     const char *value = text_environment(environment, "LD_PRELOAD");
-    return value && strstr(value, SHIM_NAME);
+    return value && text_find(value, SHIM_NAME);
 }
 
 size_t environment_size(char *const *environment)
@@ -53,7 +42,7 @@ size_t environment_size(char *const *environment)
     missing += !is_preloaded(environment);
     while (environment[count])
         count++;
-    return missing && *shim_path ? count + missing + 1 : 0;
+    return missing && shim.own_path ? count + missing + 1 : 0;
 }
 
 char *const *environment_complete(char *const *environment, size_t size, char **whole, char *preload)
@@ -71,12 +60,12 @@ char *const *environment_complete(char *const *environment, size_t size, char **
             whole[count++] = (char *)noted[i];
     for (; *environment; environment++)
         if (whole[0] == preload && text_starts(*environment, "LD_PRELOAD="))
-            others = strchr(*environment, '=') + 1;
+            others = text_find(*environment, "=") + 1;
         else
             whole[count++] = *environment;
     whole[count] = NULL;
     at = text_add(preload, ENVIRONMENT_PRELOAD, 0, "LD_PRELOAD=");
-    at = text_add(preload, ENVIRONMENT_PRELOAD, at, shim_path);
+    at = text_add(preload, ENVIRONMENT_PRELOAD, at, shim.own_path);
     if (others && *others)
         text_add(preload, ENVIRONMENT_PRELOAD, text_add(preload, ENVIRONMENT_PRELOAD, at, ":"), others);
     return whole;

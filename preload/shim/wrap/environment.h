@@ -17,6 +17,9 @@ size_t environment_size(char *const *environment);
  * Async-signal-safe. */
 char *const *environment_complete(char *const *environment, size_t size, char **whole, char *preload);
 
+/* Before a fork: finds what every child would find anew. */
+void exec_prepare(void);
+
 /* Declares `whole`, which is `environment` with all of ours, on the caller's stack: between vfork and exec there is nothing else. */
 #define ENVIRONMENT_WHOLE(whole, environment)                                                         \
     size_t whole##_size = environment_size(environment);                                              \

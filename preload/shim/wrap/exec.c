@@ -68,8 +68,18 @@ static void exec_failed(int was_registered)
     errno = error;
 }
 
+NEXT_OF(execve);
+NEXT_OF(execvpe);
+NEXT_OF(fexecve);
+NEXT_OF(execveat);
+
+void exec_prepare(void)
+{
+    (void)NEXT(execve);
+    (void)NEXT(execvpe);
+}
+
 #define WRAP_EXEC(name, parameters, environment, call) \
-    NEXT_OF(name);                                     \
     EXPORTED int name parameters                       \
     {                                                  \
         ENVIRONMENT_WHOLE(given, environment);         \

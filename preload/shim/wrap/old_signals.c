@@ -17,10 +17,9 @@ static int is_special(int number)
 
 static int change_mask(int how, int number, sigset_t *old)
 {
-    sigset_t set;
+    sigset_t set = { 0 };
 
-    sigemptyset(&set);
-    sigaddset(&set, number);
+    signals_add(&set, number);
     return sigprocmask(how, &set, old);
 }
 
@@ -60,7 +59,7 @@ EXPORTED sighandler_t sigset(int number, sighandler_t handler)
         return SIG_ERR;
     if (change_mask(handler == SIG_HOLD ? SIG_BLOCK : SIG_UNBLOCK, number, &mask))
         return SIG_ERR;
-    return sigismember(&mask, number) ? SIG_HOLD : old.sa_handler;
+    return signals_hold(&mask, number) ? SIG_HOLD : old.sa_handler;
 }
 
 NEXT_OF(siginterrupt);

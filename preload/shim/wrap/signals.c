@@ -17,7 +17,7 @@ static const sigset_t *without_stop(const sigset_t *set, sigset_t *copy)
     if (!set)
         return NULL;
     *copy = *set;
-    sigdelset(copy, STOP_SIGNAL);
+    signals_remove(copy, STOP_SIGNAL);
     return copy;
 }
 
@@ -96,7 +96,7 @@ EXPORTED int sigaction(int number, const struct sigaction *action, struct sigact
 
     if (action) {
         clean = *action;
-        sigdelset(&clean.sa_mask, STOP_SIGNAL);
+        signals_remove(&clean.sa_mask, STOP_SIGNAL);
         action = &clean;
     }
     if (shim.installed && number == STOP_SIGNAL)
