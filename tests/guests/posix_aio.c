@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* posix_aio SECONDS: asynchronous I/O of libc, which has threads for it: one request waits for a pipe all the time, and at each tick a
- * block is written and read again. */
+ * block is written and read again: each at a place of its own, as the original may be ticks ahead of an image that was taken between the two. */
 #include "guest.h"
 
 #include <aio.h>
@@ -33,8 +33,8 @@ int main(int count, char **arguments)
         bad("aio_read: %s", strerror(errno));
     ready();
     for (long tick = 0; tick < ticks; tick++) {
-        struct aiocb out = { .aio_fildes = file, .aio_buf = block, .aio_nbytes = BLOCK, .aio_offset = tick * 17 };
-        struct aiocb in = { .aio_fildes = file, .aio_buf = got, .aio_nbytes = BLOCK, .aio_offset = tick * 17 };
+        struct aiocb out = { .aio_fildes = file, .aio_buf = block, .aio_nbytes = BLOCK, .aio_offset = tick * BLOCK };
+        struct aiocb in = { .aio_fildes = file, .aio_buf = got, .aio_nbytes = BLOCK, .aio_offset = tick * BLOCK };
         memset(block, (int)tick, BLOCK);
         memset(got, 0, BLOCK);
         if (aio_write(&out))
