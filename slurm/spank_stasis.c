@@ -2,7 +2,7 @@
 /* The SPANK plugin (spank(8)): srun, sbatch and salloc have --checkpoint, --checkpoint-dir and --restart-dir again. One line in
  * plugstack.conf:
  *
- *   optional /usr/lib/x86_64-linux-gnu/stasis/spank_stasis.so [dir=PATTERN] [keep=N] [shim=PATH]
+ *   optional /usr/lib/x86_64-linux-gnu/stasis/spank_stasis.so [dir=PATTERN] [keep=N] [shim=PATH] [stasis=PATH]
  *
  * It talks to the shim by the environment alone. In srun, sbatch and salloc the options become variables, which Slurm hands on
  * even with --export=NONE; in the task that is about to be executed, as the user, the shim is preloaded when one of them is set.
@@ -21,6 +21,7 @@
 
 #include "../core/floor/interval.h"
 #include "../core/floor/names.h"
+#include "plugin.h"
 
 SPANK_PLUGIN(stasis, 1)
 
@@ -59,6 +60,8 @@ static int take_option(int option, const char *value, int remote)
     }
     free(options[option].given);
     options[option].given = strdup(value);
+    if (spank_context() == S_CTX_ALLOCATOR)
+        submission_wants_images();
     return 0;
 }
 
@@ -68,6 +71,9 @@ int slurm_spank_init(spank_t spank, int count, char **arguments)
     for (int i = 0; i < OPTIONS; i++)
         if (spank_option_register(spank, &options[i].option) != ESPANK_SUCCESS)
             slurm_error("stasis: --%s cannot be offered", options[i].option.name);
+    for (int i = 0; i < OPTIONS && spank_context() == S_CTX_ALLOCATOR; i++)
+        if (getenv(options[i].variable) || (options[i].batch && getenv(options[i].batch)))
+            submission_wants_images();
     return 0;
 }
 
@@ -95,7 +101,11 @@ int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
     spank_context_t where = spank_context();
 
     (void)spank, (void)count, (void)arguments;
-    if (where != S_CTX_LOCAL && where != S_CTX_ALLOCATOR)
+    if (where == S_CTX_LOCAL)
+        output_note();
+    else if (where == S_CTX_ALLOCATOR)
+        submission_note();
+    else
         return 0;
     for (int i = 0; i < OPTIONS; i++) {
         const char *value = options[i].given;
@@ -134,11 +144,11 @@ static const char *task_variable(spank_t spank, const char *name, char *value, i
     return value;
 }
 
-static int is_step(spank_t spank)
+static uint32_t step_number(spank_t spank)
 {
     uint32_t step = NO_VAL;
 
-    return spank_get_item(spank, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step < SLURM_MAX_NORMAL_STEP_ID;
+    return spank_get_item(spank, S_JOB_STEPID, &step) == ESPANK_SUCCESS ? step : NO_VAL;
 }
 
 /* The site's pattern: %u the user, %j the job's id, %x its name, %% a percent sign. */
@@ -218,9 +228,9 @@ static int is_refused(spank_t spank, int is_restart)
 static int goes_on(spank_t spank)
 {
     char directory[MAX_PATH], job[64], step[64], image[2 * MAX_PATH];
-    uint32_t restarts = 0;
 
-    if (spank_get_item(spank, S_SLURM_RESTART_COUNT, &restarts) != ESPANK_SUCCESS || !restarts)
+    /* Not S_SLURM_RESTART_COUNT, which is 0 in the steps of some jobs. */
+    if (!atoi(task_variable(spank, ENV_SLURM_RESTARTS, step, sizeof step)))
         return 0;
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && !getcwd(directory, sizeof directory))
         return 0;
@@ -234,26 +244,58 @@ static int goes_on(spank_t spank)
     return 1;
 }
 
-int slurm_spank_task_init(spank_t spank, int count, char **arguments)
+/* What the user has asked for; *ret_is_restart: also to restart. */
+static int is_wanted(spank_t spank, int *ret_is_restart)
 {
-    const char *shim = argument(count, arguments, "shim");
     char value[MAX_PATH];
-    int wanted = 0, is_restart = 0;
+    int is = 0;
 
-    if (!is_step(spank))
-        return 0;
+    *ret_is_restart = 0;
     for (int i = 0; i < OPTIONS; i++)
         if (*task_variable(spank, options[i].variable, value, sizeof value)) {
-            wanted = 1;
-            is_restart |= i == OPTION_RESTART;
+            is = 1;
+            *ret_is_restart |= i == OPTION_RESTART;
         }
-    if (!wanted)
-        return 0;
-    set_defaults(spank, count, arguments);
-    if (!is_restart)
+    return is;
+}
+
+static void begin_step(spank_t spank, int count, char **arguments)
+{
+    const char *shim = argument(count, arguments, "shim");
+    int is_restart, wanted = is_wanted(spank, &is_restart);
+
+    if (wanted)
+        set_defaults(spank, count, arguments);
+    if (wanted && !is_restart)
         is_restart = goes_on(spank);
-    if (is_refused(spank, is_restart))
-        return 0;
-    preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
+    if (wanted && is_refused(spank, is_restart))
+        wanted = 0;
+    output_take(spank, wanted);
+    if (wanted)
+        preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
+}
+
+static void begin_batch(spank_t spank, int count, char **arguments)
+{
+    const char *stasis = argument(count, arguments, "stasis");
+    char directory[MAX_PATH];
+    int is_restart;
+
+    if (!is_wanted(spank, &is_restart))
+        return;
+    set_defaults(spank, count, arguments);
+    if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && getcwd(directory, sizeof directory))
+        spank_setenv(spank, ENV_DIRECTORY, directory, 1); /* one for all steps, wherever the script goes */
+    batch_attend(spank, stasis ? stasis : STASIS_BINDIR "/stasis");
+}
+
+int slurm_spank_task_init(spank_t spank, int count, char **arguments)
+{
+    uint32_t step = step_number(spank);
+
+    if (step == SLURM_BATCH_SCRIPT)
+        begin_batch(spank, count, arguments);
+    else if (step < SLURM_MAX_NORMAL_STEP_ID)
+        begin_step(spank, count, arguments);
     return 0;
 }

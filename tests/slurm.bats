@@ -3,41 +3,14 @@
 
 load helpers
 load slurm/cluster
-
-# An ordinary user that Slurm finds in the user database of every Debian.
-JOB_USER=games
+load slurm/jobs
 
 setup_file() {
-    [ "$(id -u)" = 0 ] || skip "needs: root, for slurmd"
-    chmod a+x "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file" "$BATS_FILE_TMPDIR"
-    copy_product
-    cp "$BUILD/slurm/spank_stasis.so" "$BATS_FILE_TMPDIR/"
-    export CLUSTER=$BATS_FILE_TMPDIR/cluster
-    cluster_start "$CLUSTER" "$BATS_FILE_TMPDIR/spank_stasis.so shim=$BATS_RUN_TMPDIR/product/preload/shim/libstasis.so"
+    start_cluster
 }
 
 teardown_file() {
-    [ -z "${CLUSTER:-}" ] || cluster_stop
-}
-
-# What the tests' user is here.
-become_job_user() {
-    USER_ID=$(id -u "$JOB_USER")
-    BECOME=(setpriv "--reuid=$JOB_USER" "--regid=$(id -g "$JOB_USER")" --clear-groups --inh-caps=-all)
-    VARIABLES+=("SLURM_CONF=$SLURM_CONF")
-    own "$T" "$IMAGES"
-}
-
-# start_srun NAME OPTION... : srun of a guest in the background; JOB is its job's id when it is ready.
-start_srun() {
-    local name=$1
-    shift
-    rm -f "$T/ready"
-    hold
-    start "$name" srun --quiet "$@"
-    until_true 60 ready_or_gone
-    [ -e "$T/ready" ] || fail "$name ended before it was ready: $(tail -n 3 "$T/$name.out" "$T/$name.err")"
-    JOB=$(squeue -h -u "$JOB_USER" -n "$name" -o %A)
+    stop_cluster
 }
 
 @test "slurm: srun --checkpoint takes images, --restart-dir goes on from them" {
@@ -50,27 +23,6 @@ start_srun() {
     start again srun --quiet "--restart-dir=images" "$GUESTS/stdio" 4
     ends_well again
     says_ok again
-}
-
-# batch NAME LINES...: submits a script of these lines; JOB is its id.
-batch() {
-    local name=$1
-    shift
-    printf '%s\n' '#!/bin/bash' "#SBATCH -J $name -o $T/$name.out -e $T/$name.err --open-mode=append" "$@" >"$T/$name.sh"
-    own "$T/$name.sh"
-    JOB=$(as_user sbatch --parsable "$T/$name.sh") || fail "sbatch of $name failed"
-}
-
-has_state() {
-    [ "$(squeue -h -j "$1" -o %t 2>/dev/null)" = "$2" ]
-}
-
-job_is_over() {
-    [ -z "$(squeue -h -j "$1" -t pending,running,completing -o %A 2>/dev/null)" ]
-}
-
-is_restarted() {
-    [ "$(scontrol show job "$1" | grep -oE 'Restarts=[0-9]+')" = "Restarts=$2" ] && has_state "$1" R
 }
 
 @test "slurm: options in #SBATCH lines, and --export=NONE; a requeued job goes on from its images" {
@@ -125,10 +77,6 @@ is_task_back() {
     run as_user srun --quiet env
     [ "$status" = 0 ]
     [[ $output == *SLURM_STEP_ID=0* && $output != *LD_PRELOAD* && $output != *CHECKPOINT* ]] || fail "$output"
-}
-
-scontrol_checkpoint() {
-    run --separate-stderr stasis scontrol checkpoint "$@"
 }
 
 @test "slurm: scontrol checkpoint: create, vacate, requeue, and what is refused" {

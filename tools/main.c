@@ -9,6 +9,7 @@
 
 static const struct command *const commands[] = {
     &command_run, &command_checkpoint, &command_restart, &command_list, &command_show, &command_verify, &command_scontrol,
+    &command_attend,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };

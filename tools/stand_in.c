@@ -63,7 +63,7 @@ int stand_in_fork(struct stand_in *program)
 /* ---- waiting ---- */
 
 /* Whoever waits for the end of a pipe waits for the program only. stderr stays: we may have to say something. */
-static void let_go(void)
+void stand_in_let_go(void)
 {
     int null = open("/dev/null", O_RDWR);
 
@@ -75,7 +75,7 @@ static void let_go(void)
 }
 
 /* What the terminal sends has reached the program without us. */
-static void forward(pid_t program, const siginfo_t *info)
+void stand_in_forward(pid_t program, const siginfo_t *info)
 {
     if (info->si_code == SI_QUEUE)
         sigqueue(program, info->si_signo, info->si_value);
@@ -84,7 +84,7 @@ static void forward(pid_t program, const siginfo_t *info)
 }
 
 /* 1 when it has ended. With a program that the terminal has stopped we stop, so that the shell has its prompt again. */
-static int look_at(pid_t program, int *ret_status)
+int stand_in_look(pid_t program, int *ret_status)
 {
     while (waitpid(program, ret_status, WNOHANG | WUNTRACED) == program) {
         if (!WIFSTOPPED(*ret_status))
@@ -102,9 +102,9 @@ static int wait_for(pid_t program)
     int status;
 
     sigfillset(&all);
-    while (!look_at(program, &status))
+    while (!stand_in_look(program, &status))
         if (sigwaitinfo(&all, &info) > 0 && info.si_signo != SIGCHLD)
-            forward(program, &info);
+            stand_in_forward(program, &info);
     return status;
 }
 
@@ -173,7 +173,7 @@ static void clean_up(const struct stand_in *program, const char *job, const char
 }
 
 /* By the same signal, but without a core: that would be one of the wrong program. */
-_Noreturn static void end_as(int status)
+_Noreturn void stand_in_end_as(int status)
 {
     sigset_t set;
 
@@ -193,9 +193,9 @@ _Noreturn int stand_in_wait(const struct stand_in *program, const char *job, con
 {
     int status;
 
-    let_go();
+    stand_in_let_go();
     status = wait_for(program->pid);
     if (!status && is_over(program))
         clean_up(program, job, step);
-    end_as(status);
+    stand_in_end_as(status);
 }

@@ -22,4 +22,11 @@ int stand_in_fork(struct stand_in *program);
 /* Waits, cleans up, and ends as the program has ended. job NULL: the program's PID. */
 _Noreturn int stand_in_wait(const struct stand_in *program, const char *job, const char *step);
 
+/* The parts of it. All signals must be blocked. */
+void stand_in_let_go(void);
+void stand_in_forward(pid_t program, const siginfo_t *info);
+/* 1 when it has ended: *ret_status as of waitpid(2). */
+int stand_in_look(pid_t program, int *ret_status);
+_Noreturn void stand_in_end_as(int status);
+
 #endif

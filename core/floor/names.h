@@ -11,8 +11,14 @@
 #define ENV_RESTART        "SLURM_RESTART_DIR"     /* restart from here instead of running */
 #define ENV_BATCH_INTERVAL "SBATCH_CHECKPOINT"      /* the first two for sbatch */
 #define ENV_BATCH_DIRECTORY "SBATCH_CHECKPOINT_DIR"
+#define ENV_SUBMITTED      "SLURM_CHECKPOINT_SUBMITTED" /* sbatch to stasis attend: options that Slurm does not hand on */
+#define ENV_STDOUT         "SLURM_CHECKPOINT_STDOUT" /* srun to its task: see slurm/output.c */
+#define ENV_STDERR         "SLURM_CHECKPOINT_STDERR"
 #define ENV_SLURM_JOB      "SLURM_JOB_ID"
 #define ENV_SLURM_STEP     "SLURM_STEP_ID"
+#define ENV_SLURM_ARRAY    "SLURM_ARRAY_JOB_ID"
+#define ENV_SLURM_ELEMENT  "SLURM_ARRAY_TASK_ID"
+#define ENV_SLURM_RESTARTS "SLURM_RESTART_COUNT"
 #define ENV_JOB            "STASIS_JOB_ID"         /* stasis run --job-id */
 #define ENV_KEEP           "STASIS_KEEP"           /* older generations to keep */
 #define ENV_SAVE_FILES     "STASIS_SAVE_FILES"     /* 1: stasis run --save-files */
@@ -36,6 +42,7 @@
 #define IMAGE_SUFFIX       ".ckpt"
 #define IMAGE_ASIDE        ".run-"
 #define RESUMED_SUFFIX     ".resumed" /* <dir>/<job>.<step>.resumed: see restorer/attempts.c */
+#define BOOK_SUFFIX        ".book"    /* <dir>/<job>.book: see tools/slurm_book.c */
 #define TAIL_SUFFIX        ".stasis-tail" /* behind the name of an output file: what was written after the checkpoint */
 #define DEFAULT_KEEP       2
 #define MAX_KEEP           1000

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* In sbatch, as the user: what `stasis attend` on the batch node must know and Slurm does not hand on. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "../core/floor/names.h"
+#include "plugin.h"
+
+#define OPEN_MODE "SBATCH_OPEN_MODE"
+
+static int is_mode_ours;
+
+/* The environment goes before #SBATCH lines, and the command line before the environment: sbatch(1). */
+void submission_wants_images(void)
+{
+    if (is_mode_ours || getenv(OPEN_MODE))
+        return;
+    setenv(OPEN_MODE, "append", 1);
+    is_mode_ours = 1;
+}
+
+struct words {
+    char text[1024];
+    size_t length;
+};
+
+static void add(struct words *words, const char *before, const char *word)
+{
+    int length = snprintf(words->text + words->length, sizeof words->text - words->length, "%s%s%s", words->length ? " " : "", before, word);
+
+    if (length > 0 && words->length + (size_t)length < sizeof words->text)
+        words->length += (size_t)length;
+    else
+        words->text[words->length] = 0;
+}
+
+/* As getopt_long(3) shortens them. */
+static int is_option(const char *word, const char *name, size_t shortest)
+{
+    size_t length = strcspn(word, "=");
+
+    return length >= shortest && !strncmp(word, name, length);
+}
+
+static void add_command_line(struct words *words)
+{
+    int count = 0;
+    char **line = command_line(&count);
+
+    for (int i = 1; i < count; i++) {
+        int is_signal = is_option(line[i], "--signal", 5);
+        if (is_signal && !strchr(line[i], '=') && i + 1 < count)
+            add(words, "--signal=", line[++i]);
+        else if (is_signal || is_option(line[i], "--requeue", 7) || is_option(line[i], "--no-requeue", 6))
+            add(words, "", line[i]);
+    }
+    free(line);
+}
+
+/* In rising order: what comes last holds. */
+void submission_note(void)
+{
+    struct words words = { .length = 0 };
+    const char *signal = getenv("SBATCH_SIGNAL");
+
+    if (is_mode_ours)
+        unsetenv(OPEN_MODE); /* a job's own sbatch is another matter */
+    if (getenv("SBATCH_REQUEUE"))
+        add(&words, "--requeue", "");
+    if (getenv("SBATCH_NO_REQUEUE"))
+        add(&words, "--no-requeue", "");
+    if (signal)
+        add(&words, "--signal=", signal);
+    add_command_line(&words);
+    setenv(ENV_SUBMITTED, words.text, 1);
+}

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash disable=SC2034,SC2154
+# What the tests of Slurm share: a cluster for each file, and the jobs of an ordinary user.
+
+# An ordinary user that Slurm finds in the user database of every Debian.
+JOB_USER=games
+
+# start_cluster [PLUGIN-ARGUMENT...]: for setup_file; slurmd needs root.
+start_cluster() {
+    [ "$(id -u)" = 0 ] || skip "needs: root, for slurmd"
+    local product=$BATS_RUN_TMPDIR/product
+    chmod a+x "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file" "$BATS_FILE_TMPDIR"
+    copy_product
+    cp "$BUILD/slurm/spank_stasis.so" "$BATS_FILE_TMPDIR/"
+    export CLUSTER=$BATS_FILE_TMPDIR/cluster
+    cluster_start "$CLUSTER" "$BATS_FILE_TMPDIR/spank_stasis.so shim=$product/preload/shim/libstasis.so stasis=$product/tools/stasis $*"
+}
+
+stop_cluster() {
+    [ -z "${CLUSTER:-}" ] || cluster_stop
+}
+
+# What the tests' user is here.
+become_job_user() {
+    USER_ID=$(id -u "$JOB_USER")
+    BECOME=(setpriv "--reuid=$JOB_USER" "--regid=$(id -g "$JOB_USER")" --clear-groups --inh-caps=-all)
+    VARIABLES+=("SLURM_CONF=$SLURM_CONF")
+    own "$T" "$IMAGES"
+}
+
+# start_srun NAME OPTION... : srun of a guest in the background; JOB is its job's id when it is ready.
+start_srun() {
+    local name=$1
+    shift
+    rm -f "$T/ready"
+    hold
+    start "$name" srun --quiet "$@"
+    until_true 60 ready_or_gone
+    [ -e "$T/ready" ] || fail "$name ended before it was ready: $(tail -n 3 "$T/$name.out" "$T/$name.err")"
+    JOB=$(squeue -h -u "$JOB_USER" -n "$name" -o %A)
+}
+
+# batch NAME LINES...: submits a script of these lines; JOB is its id.
+batch() {
+    local name=$1
+    shift
+    printf '%s\n' '#!/bin/bash' "#SBATCH -J $name -o $T/$name.out -e $T/$name.err --open-mode=append" "$@" >"$T/$name.sh"
+    own "$T/$name.sh"
+    JOB=$(as_user sbatch --parsable "$T/$name.sh") || fail "sbatch of $name failed"
+}
+
+has_state() {
+    [ "$(squeue -h -j "$1" -o %t 2>/dev/null)" = "$2" ]
+}
+
+job_is_over() {
+    [ -z "$(squeue -h -j "$1" -t pending,running,completing -o %A 2>/dev/null)" ]
+}
+
+is_restarted() {
+    [ "$(scontrol show job "$1" | grep -oE 'Restarts=[0-9]+')" = "Restarts=$2" ] && has_state "$1" R
+}
+
+scontrol_checkpoint() {
+    run --separate-stderr stasis scontrol checkpoint "$@"
+}

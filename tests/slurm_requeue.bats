@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: MIT
+# Jobs that outlive their time limit, preemption and a requeue, without a word of it in their scripts. Time limits are whole minutes:
+# all jobs that wait for one are submitted at the start, and run side by side.
+
+load helpers
+load slurm/cluster
+load slurm/jobs
+
+setup_file() {
+    start_cluster
+    T=$BATS_FILE_TMPDIR/jobs APPS=$BATS_RUN_TMPDIR/product/tests/apps IMAGES=$BATS_FILE_TMPDIR/jobs/images
+    local JOB_USER=news # another than that of the tests, who look what theirs has left
+    mkdir -p "$IMAGES"
+    become_job_user
+    submit primes "#SBATCH --time=1 --requeue --checkpoint=0:15 --checkpoint-dir=images" "srun python3 $APPS/primes.py 2100 0.05"
+    submit array "#SBATCH --time=1 --requeue --checkpoint=0:15 --checkpoint-dir=images --array=1-2%1 -o array.%a.out -e array.%a.err" \
+        "srun python3 $APPS/primes.py \$((1000 + SLURM_ARRAY_TASK_ID)) 0.05"
+    submit limited "#SBATCH --time=1 --checkpoint=0:15 --checkpoint-dir=images" "srun python3 $APPS/primes.py 9000 0.05"
+    submit signalled "#SBATCH --time=1 --requeue --signal=B:USR1@50 --checkpoint=0 --checkpoint-dir=images" \
+        "trap 'echo told' USR1" "srun python3 $APPS/primes.py 300 0.05 & wait" "wait"
+}
+
+teardown_file() {
+    stop_cluster
+}
+
+# submit NAME LINES...: as batch; the job's id is kept in NAME.job. Without --open-mode, as people do it.
+submit() {
+    local name=$1
+    shift
+    printf '%s\n' '#!/bin/bash' "#SBATCH -J $name -o $name.out -e $name.err" "$@" >"$T/$name.sh"
+    own "$T/$name.sh"
+    as_user sbatch --parsable "$T/$name.sh" >"$T/$name.job" || fail "sbatch of $name failed"
+}
+
+# All elements of it: squeue does not list a job for a moment while it is requeued.
+has_ended() {
+    ! scontrol show job "$1" | grep -o 'JobState=[A-Z_]*' | grep -qvE 'COMPLETED|FAILED|TIMEOUT|CANCELLED'
+}
+
+# look_at NAME: at a job of setup_file, when it is over.
+look_at() {
+    T=$BATS_FILE_TMPDIR/jobs
+    JOB=$(cat "$T/$1.job")
+    until_true "${2:-300}" has_ended "$JOB" || fail "$1 is not over: $(scontrol show job "$JOB")"
+}
+
+restarts() {
+    scontrol show job "$1" | grep -oE 'Restarts=[0-9]+' | head -n 1 | cut -d = -f 2
+}
+
+# primes COUNT: as any other program finds them.
+primes() {
+    seq 2 20000 | factor | awk 'NF == 2 { print $2 }' | head -n "$1"
+}
+
+# right NAME COUNT: all lines are there, once.
+right() {
+    diff <(primes "$2") "$T/$1.out" >"$T/$1.diff" || fail "$1 is wrong: $(head -n 5 "$T/$1.diff"; tail -n 5 "$T/$1.err")"
+}
+
+has_lines() {
+    [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]
+}
+
+@test "slurm: a requeue by hand: no line twice, none lost, with images and without" {
+    become_job_user
+    submit hand "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "echo begins" "srun python3 $APPS/primes.py 120 0.05" \
+        'echo "restarts: $SLURM_RESTART_COUNT"'
+    JOB=$(cat "$T/hand.job")
+    until_true 60 has_lines "$T/hand.out" 10
+    as_user scontrol requeue "$JOB" # there is no image yet: it begins anew
+    until_true 60 is_restarted "$JOB" 1
+    until_true 60 has_lines "$T/hand.out" 20
+    [ "$(grep -c begins "$T/hand.out")" = 1 ] || fail "$(cat "$T/hand.out")"
+    scontrol_checkpoint create "$JOB"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    as_user scontrol requeue "$JOB"
+    until_true 90 has_ended "$JOB"
+    diff <(echo begins; primes 120; echo "restarts: 2") "$T/hand.out" || fail "$(cat "$T/hand.err")"
+    [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 1 ]
+}
+
+@test "slurm: a program that fails by itself is not requeued, and keeps its images" {
+    become_job_user
+    submit fails "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "srun sh -c 'kill -USR2 \$\$; sleep 3; exit 3'"
+    JOB=$(cat "$T/fails.job")
+    until_true 60 has_ended "$JOB"
+    [[ "$(scontrol show job "$JOB")" == *"JobState=FAILED"*"Restarts=0"*"ExitCode=3:0"* ]] || fail "$(scontrol show job "$JOB")"
+    [ -e "$IMAGES/$JOB.0.ckpt" ]
+    rm "$IMAGES/$JOB.book" # it may still be requeued by hand
+}
+
+@test "slurm: the script is signalled as before, and ends as it did" {
+    become_job_user
+    submit signals "#SBATCH --checkpoint=0 --checkpoint-dir=images" "trap 'echo told' USR1" "touch $T/ready" \
+        'while ! grep -qs told signals.out; do sleep 0.1; done' 'kill -TERM $$'
+    JOB=$(cat "$T/signals.job")
+    until_true 60 test -e "$T/ready"
+    as_user scancel -b -s USR1 "$JOB"
+    until_true 60 has_ended "$JOB"
+    [[ "$(scontrol show job "$JOB")" == *"ExitCode=0:15"* ]] || fail "$(scontrol show job "$JOB")"
+    rm "$IMAGES/$JOB.book"
+}
+
+@test "slurm: --signal=...@SECONDS says when the last image is taken" {
+    look_at signalled
+    grep -qs told "$T"/signalled.out* || fail "the script's own signal did not come" # to the file, or what was cut off it
+    [ "$(restarts "$JOB")" -ge 1 ] || fail "$(scontrol show job "$JOB")"
+    [ -e "$T/images/$JOB.0.ckpt" ]
+}
+
+@test "slurm: a prime finder that needs more than two of its time limits" {
+    look_at primes
+    right primes 2100
+    [ "$(restarts "$JOB")" -ge 2 ] || fail "$(scontrol show job "$JOB")"
+    [[ "$(scontrol show job "$JOB")" == *"Comment=stasis: image of 2"* ]] || fail "$(scontrol show job "$JOB")"
+    [ ! -e "$T/images/$JOB.book" ]
+}
+
+@test "slurm: elements of an array have their own images, and go on alone" {
+    local element
+    look_at array
+    for element in 1 2; do
+        right "array.$element" $((1000 + element))
+        [ "$(restarts "${JOB}_$element")" = 1 ] || fail "$(scontrol show job "${JOB}_$element")"
+    done
+}
+
+@test "slurm: without --requeue the time limit is the end" {
+    look_at limited
+    [[ "$(scontrol show job "$JOB")" == *"JobState=TIMEOUT"*"Restarts=0"* ]] || fail "$(scontrol show job "$JOB")"
+    [ -e "$T/images/$JOB.0.ckpt" ]
+}

@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: MIT */
+/* stasis attend: the parent of a batch script. Slurm ends a job at its time limit and does not run it again, not even with --requeue; so
+ * this one asks for a last image of each step in time, and then for the requeue. It hands signals on, and ends as the script does. */
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../core/kinds/kind.h"
+#include "commands.h"
+#include "slurm_book.h"
+#include "slurm_commands.h"
+#include "slurm_images.h"
+#include "slurm_script.h"
+#include "stand_in.h"
+
+enum { ATTEND_CHILD };
+
+static const struct choice choices[] = {
+    [ATTEND_CHILD] = { "child", "PID", NULL, "SCRIPT runs already, as this child of ours: for the plugin" },
+    { 0 },
+};
+
+/* Seconds. What is between the last image and the limit: the commands of Slurm, and a few times what images have cost so far. */
+enum { MARGIN = 15, COSTS = 3, LONGEST_SLEEP = 600, AFTER_REQUEUE = 120, UNLIMITED = INT32_MAX };
+
+struct job {
+    const char *number;         /* SLURM_JOB_ID */
+    char name[2 * MAX_ID];      /* the same, or ARRAY_ELEMENT: the number of an array's last element means the whole array */
+    const char *directory;
+    pid_t script, worker;       /* worker: takes the last images, and asks for the requeue */
+    int64_t began;              /* seconds since 1970 */
+    int64_t limit;              /* in seconds, of this life; 0 when not known yet */
+    int is_to_requeue;          /* --requeue was given */
+    int64_t lead;               /* --signal=...@SECONDS: how long before the limit the user wants to be told */
+};
+
+/* ---- what was asked for ---- */
+
+static void read_word(struct job *job, const char *word)
+{
+    const char *at = strchr(word, '@');
+
+    if (!strcmp(word, "--requeue"))
+        job->is_to_requeue = 1;
+    else if (!strcmp(word, "--no-requeue"))
+        job->is_to_requeue = 0;
+    else if (!strncmp(word, "--signal=", 9))
+        job->lead = at ? strtol(at + 1, NULL, 10) : 60; /* sbatch(1) */
+}
+
+static void read_script_word(void *context, char *start, size_t length)
+{
+    char word[128];
+
+    if (length < sizeof word) {
+        snprintf(word, sizeof word, "%.*s", (int)length, start);
+        read_word(context, word);
+    }
+}
+
+/* The script's lines, and over them the command line, which sbatch's plugin has noted. */
+static void read_wishes(struct job *job, const char *script)
+{
+    size_t length = 0;
+    char *text = script_read(fopen(script, "re"), &length), *words = getenv(ENV_SUBMITTED);
+
+    if (text)
+        script_walk(text, length, read_script_word, job);
+    free(text);
+    words = words ? strdup(words) : NULL;
+    for (char *rest = words, *word; (word = strsep(&rest, " "));)
+        read_word(job, word);
+    free(words);
+}
+
+static int know_job(struct job *job, const char *script)
+{
+    const char *array = getenv(ENV_SLURM_ARRAY), *element = getenv(ENV_SLURM_ELEMENT);
+    static char here[MAX_PATH];
+
+    job->number = getenv(ENV_SLURM_JOB);
+    job->directory = getenv(ENV_DIRECTORY);
+    if (!job->number)
+        return complain(EXIT_NO_IMAGE, "this is no job of Slurm");
+    if (array && element)
+        snprintf(job->name, sizeof job->name, "%s_%s", array, element);
+    else
+        snprintf(job->name, sizeof job->name, "%s", job->number);
+    if (!job->directory || !*job->directory)
+        job->directory = getcwd(here, sizeof here) ? here : ".";
+    job->began = time(NULL);
+    read_wishes(job, script);
+    return 0;
+}
+
+/* A life that begins anew must not repeat the lines of the former one. */
+static void settle_output(const struct job *job)
+{
+    const char *restarts = getenv(ENV_SLURM_RESTARTS);
+    struct job_images images;
+
+    if (!restarts || !atoi(restarts)) {
+        book_begin(job->directory, job->number);
+        return;
+    }
+    job_images_find(job->directory, job->number, &images);
+    if (!images.count)
+        book_cut_output(job->directory, job->number);
+}
+
+/* ---- the last images ---- */
+
+/* What Slurm prints: [DAYS-][[HOURS:]MINUTES:]SECONDS, or a word. */
+static int64_t seconds_of(const char *text)
+{
+    const char *dash = strchr(text, '-');
+    int64_t days = dash ? strtol(text, NULL, 10) : 0, seconds = 0;
+
+    for (text = dash ? dash + 1 : text;; text++) {
+        char *end;
+        int64_t field = strtol(text, &end, 10);
+        if (end == text)
+            return UNLIMITED;
+        seconds = seconds * 60 + field;
+        text = end;
+        if (*text != ':')
+            return *text ? UNLIMITED : days * 86400 + seconds;
+    }
+}
+
+/* UNLIMITED also when it cannot be had now. */
+static int64_t seconds_left(const struct job *job)
+{
+    char *text = slurm_output((char *[]){ "squeue", "--noheader", "--job", (char *)job->name, "--format=%L", NULL });
+    int64_t seconds = text ? seconds_of(text) : UNLIMITED;
+
+    free(text);
+    return seconds;
+}
+
+static void note_in_comment(const struct job *job, const struct job_images *images)
+{
+    char *comment = slurm_output((char *[]){ "squeue", "--noheader", "--job", (char *)job->name, "--Format=comment:1000", NULL });
+    char *ours = comment ? strstr(comment, "stasis: ") : NULL, *text, when[32];
+    time_t taken = images->newest;
+    struct tm local;
+
+    if (comment && !strncmp(comment, "(null)", 6))
+        *comment = 0;
+    if (ours)
+        *ours = 0; /* of a former life */
+    for (size_t length = comment ? strlen(comment) : 0; length && comment[length - 1] == ' '; length--)
+        comment[length - 1] = 0;
+    strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", localtime_r(&taken, &local));
+    if (comment
+        && asprintf(&text, "Comment=%s%sstasis: image of %s, %" PRIu64 " bytes", comment, *comment ? " " : "", when, images->bytes) > 0) {
+        slurm_run((char *[]){ "scontrol", "update", "JobId", (char *)job->name, text, NULL });
+        free(text);
+    }
+    free(comment);
+}
+
+/* In a process of its own: signals are handed on meanwhile. A life without any image of its own would be lived again and again. */
+static int end_life(const struct job *job)
+{
+    struct job_images images;
+    char self[MAX_PATH];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+
+    if (length < 0)
+        return complain(EXIT_SYSTEM, "cannot find myself: %m");
+    self[length] = 0;
+    slurm_run((char *[]){ self, "scontrol", "checkpoint", "create", (char *)job->name, NULL });
+    job_images_find(job->directory, job->number, &images);
+    if (!images.count || images.newest < job->began)
+        return complain(EXIT_REFUSED, "the time limit of job %s comes, and it has no image of its last %" PRId64 " seconds; it is not requeued",
+                        job->name, (int64_t)time(NULL) - job->began);
+    note_in_comment(job, &images);
+    return slurm_run((char *[]){ "scontrol", "requeue", (char *)job->name, NULL });
+}
+
+static void start_worker(struct job *job)
+{
+    sigset_t none;
+
+    job->worker = fork();
+    if (job->worker)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    _exit(end_life(job));
+}
+
+/* How long before the limit it is to be done. Of a short limit half at most. */
+static int64_t lead(const struct job *job)
+{
+    struct job_images images;
+    int64_t seconds;
+
+    job_images_find(job->directory, job->number, &images);
+    seconds = MARGIN + COSTS * images.seconds;
+    if (seconds > job->limit / 2)
+        seconds = job->limit / 2;
+    return job->lead > seconds ? job->lead : seconds;
+}
+
+/* Does what is due, and returns after how many seconds it wants to be asked again. The limit can be changed while a job runs. */
+static int64_t look_at_clock(struct job *job)
+{
+    int64_t left, wait;
+
+    if (!job->is_to_requeue || job->worker)
+        return LONGEST_SLEEP;
+    left = seconds_left(job);
+    if (left == UNLIMITED)
+        return LONGEST_SLEEP;
+    job->limit = left + (int64_t)time(NULL) - job->began;
+    wait = left - lead(job);
+    if (wait <= 0) {
+        start_worker(job);
+        return LONGEST_SLEEP;
+    }
+    wait = wait > 20 ? wait / 2 : wait;
+    return wait > LONGEST_SLEEP ? LONGEST_SLEEP : wait;
+}
+
+/* ---- the script's end ---- */
+
+/* With a GraceTime, Slurm ends the steps of a job that it will requeue, and a script whose step is gone ends by itself: then Slurm
+ * would take the job for done. */
+static int is_preempted(const struct job *job)
+{
+    char *text = slurm_output((char *[]){ "scontrol", "show", "job", (char *)job->name, NULL });
+    const char *when = text ? strstr(text, "PreemptTime=") : NULL;
+    int is = when && strncmp(when + 12, "None", 4) && strncmp(when + 12, "N/A", 3);
+
+    free(text);
+    return is;
+}
+
+static void wait_to_be_ended(void)
+{
+    sigset_t all;
+
+    sigfillset(&all);
+    for (int64_t end = time(NULL) + AFTER_REQUEUE; time(NULL) < end;)
+        sigtimedwait(&all, NULL, &(struct timespec){ .tv_sec = 1 });
+}
+
+_Noreturn static void end_with_script(const struct job *job, int status)
+{
+    struct job_images images;
+    int worker;
+
+    if (job->worker) /* a requeue that has begun must not be overtaken by our end */
+        while (waitpid(job->worker, &worker, 0) < 0 && errno == EINTR)
+            continue;
+    job_images_find(job->directory, job->number, &images);
+    if (status && job->is_to_requeue && !job->worker && images.count && is_preempted(job)
+        && !slurm_run((char *[]){ "scontrol", "requeue", (char *)job->name, NULL }))
+        wait_to_be_ended();
+    if (!status)
+        book_remove(job->directory, job->number);
+    stand_in_end_as(status);
+}
+
+/* ---- the command ---- */
+
+_Noreturn static void attend_to_end(struct job *job)
+{
+    enum { SECOND = 1000000000 };
+    int64_t due = 0;
+    sigset_t all;
+    siginfo_t info;
+    int status;
+
+    sigfillset(&all);
+    while (!stand_in_look(job->script, &status)) {
+        int64_t wait = due - clock_now(CLOCK_MONOTONIC);
+        if (wait <= 0) {
+            wait = look_at_clock(job) * SECOND;
+            due = clock_now(CLOCK_MONOTONIC) + wait;
+        }
+        struct timespec patience = { .tv_sec = wait / SECOND, .tv_nsec = wait % SECOND };
+        if (sigtimedwait(&all, &info, &patience) > 0 && info.si_signo != SIGCHLD)
+            stand_in_forward(job->script, &info);
+    }
+    end_with_script(job, status);
+}
+
+static int start_script(struct job *job, char **argv)
+{
+    sigset_t all, before;
+
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    job->script = fork();
+    if (job->script < 0)
+        return complain(EXIT_SYSTEM, "cannot make a process: %m");
+    if (job->script)
+        return 0;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    execvp(argv[0], argv);
+    complain(0, "cannot run '%s': %m", argv[0]);
+    _exit(EXIT_NO_IMAGE);
+}
+
+static int attend(int argc, char **argv)
+{
+    struct job job = { 0 };
+    const char *value;
+    uint32_t number = 0;
+    int status;
+
+    while (options_next(&command_attend, argc, argv, &value) >= 0)
+        if (options_number(value, INT32_MAX, &number))
+            return complain_usage(&command_attend, "--child=%s: give a PID", value);
+    if (argc == optind)
+        return complain_usage(&command_attend, "no script");
+    status = know_job(&job, argv[optind]);
+    if (status)
+        return status;
+    settle_output(&job);
+    job.script = (pid_t)number;
+    if (!number)
+        status = start_script(&job, argv + optind);
+    if (status)
+        return status;
+    stand_in_let_go();
+    attend_to_end(&job);
+}
+
+const struct command command_attend = {
+    .name = "attend",
+    .operands = "SCRIPT [ARG...]",
+    .summary = "Stand by a batch script of Slurm: last images and a requeue in time",
+    .notes = "SCRIPT is run. When it was submitted with --requeue, an image of each of its steps\n"
+             "is taken before the time limit, and the job is requeued.",
+    .choices = choices,
+    .stops_at_operand = 1,
+    .run = attend,
+};

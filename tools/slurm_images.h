@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* The images of a job in its directory. */
+#ifndef STASIS_SLURM_IMAGES_H
+#define STASIS_SLURM_IMAGES_H
+
+#include <stdint.h>
+
+struct job_images {
+    int count;         /* of steps that have one */
+    int64_t newest;    /* when the newest was taken: seconds since 1970 */
+    int64_t seconds;   /* what the dearest has cost, from its moment until it was safe */
+    uint64_t bytes;    /* of all of them */
+};
+
+void job_images_find(const char *directory, const char *job, struct job_images *ret_images);
+
+#endif
