@@ -21,6 +21,7 @@
 
 #include "../core/floor/interval.h"
 #include "../core/floor/names.h"
+#include "../core/slurm/slurm.h"
 #include "plugin.h"
 
 SPANK_PLUGIN(stasis, 1)
@@ -61,7 +62,7 @@ static int take_option(int option, const char *value, int remote)
     free(options[option].given);
     options[option].given = strdup(value);
     if (spank_context() == S_CTX_ALLOCATOR)
-        submission_wants_images();
+        submitted_append();
     return 0;
 }
 
@@ -73,7 +74,7 @@ int slurm_spank_init(spank_t spank, int count, char **arguments)
             slurm_error("stasis: --%s cannot be offered", options[i].option.name);
     for (int i = 0; i < OPTIONS && spank_context() == S_CTX_ALLOCATOR; i++)
         if (getenv(options[i].variable) || (options[i].batch && getenv(options[i].batch)))
-            submission_wants_images();
+            submitted_append();
     return 0;
 }
 
@@ -101,12 +102,14 @@ int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
     spank_context_t where = spank_context();
 
     (void)spank, (void)count, (void)arguments;
-    if (where == S_CTX_LOCAL)
+    if (where == S_CTX_LOCAL) {
         output_note();
-    else if (where == S_CTX_ALLOCATOR)
-        submission_note();
-    else
+    } else if (where == S_CTX_ALLOCATOR) {
+        submitted_end_append();
+        submitted_note();
+    } else {
         return 0;
+    }
     for (int i = 0; i < OPTIONS; i++) {
         const char *value = options[i].given;
         if (!value && where == S_CTX_ALLOCATOR && options[i].batch)
@@ -270,7 +273,7 @@ static void begin_step(spank_t spank, int count, char **arguments)
         is_restart = goes_on(spank);
     if (wanted && is_refused(spank, is_restart))
         wanted = 0;
-    output_take(spank, wanted);
+    output_check(spank, wanted);
     if (wanted)
         preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
 }

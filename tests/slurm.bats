@@ -107,3 +107,42 @@ is_task_back() {
     run stasis scontrol ping # all else is scontrol's own
     [[ $output == *"is UP"* ]] || fail "$output"
 }
+
+@test "slurm: scontrol checkpoint: able, disable, enable, error, and what each word takes" {
+    become_job_user
+    start_srun held -J held --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
+    says able Yes
+    says disable
+    says DISABLE # they nest
+    says enable
+    says able No
+    scontrol_checkpoint create "$JOB.0"
+    [ "$status" = 1 ] && [[ $stderr == *"Requested operation is presently disabled"* ]] || fail "status $status: $output $stderr"
+    says en
+    says enable
+    says a Yes
+    scontrol_checkpoint create "$JOB.0" StickToNodes
+    [ "$status" = 1 ] && [[ $stderr == *"Invalid input: StickToNodes"*"Request aborted"* ]] || fail "status $status: $stderr"
+    chmod 500 "$IMAGES"
+    scontrol_checkpoint create "$JOB.0"
+    [ "$status" = 73 ] || [ "$status" = 74 ] || fail "status $status: $output $stderr"
+    says error "error($status): Cannot create the image"
+    chmod 700 "$IMAGES"
+    scontrol_checkpoint create "$JOB.0"
+    says er "error(0): No error"
+    scontrol_checkpoint restart "$JOB"
+    [ "$status" = 1 ] && [[ $stderr == *"Job is not finished"* ]] || fail "status $status: $output $stderr"
+    ends_well held
+    until_true 60 job_is_over "$JOB"
+    scontrol_checkpoint create "$JOB"
+    [ "$status" = 1 ] && [[ $stderr == *"Job/step already completing or completed"* ]] || fail "status $status: $output $stderr"
+    scontrol_checkpoint restart 999999
+    [ "$status" = 1 ] && [[ $stderr == *"Invalid job id specified"* ]] || fail "status $status: $output $stderr"
+    [ -z "$(ls -A "$T/.local/state/stasis")" ] || fail "$(ls "$T/.local/state/stasis")"
+}
+
+# says OPERATION [TEXT]: of step JOB.0, with status 0.
+says() {
+    scontrol_checkpoint "$1" "$JOB.0"
+    [ "$status" = 0 ] && [ "$output" = "${2:-}" ] || fail "$1: status $status: $output $stderr"
+}

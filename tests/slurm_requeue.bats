@@ -16,8 +16,8 @@ setup_file() {
     submit array "#SBATCH --time=1 --requeue --checkpoint=0:15 --checkpoint-dir=images --array=1-2%1 -o array.%a.out -e array.%a.err" \
         "srun python3 $APPS/primes.py \$((1000 + SLURM_ARRAY_TASK_ID)) 0.05"
     submit limited "#SBATCH --time=1 --checkpoint=0:15 --checkpoint-dir=images" "srun python3 $APPS/primes.py 9000 0.05"
-    submit signalled "#SBATCH --time=1 --requeue --signal=B:USR1@50 --checkpoint=0 --checkpoint-dir=images" \
-        "trap 'echo told' USR1" "srun python3 $APPS/primes.py 300 0.05 & wait" "wait"
+    submit signalled "#SBATCH --time=1 --requeue --signal=B:USR1@25 --checkpoint=0 --checkpoint-dir=images" \
+        "trap 'echo told' USR1" "srun python3 $APPS/primes.py 900 0.05 & wait" "wait"
 }
 
 teardown_file() {
@@ -103,6 +103,7 @@ has_lines() {
     rm "$IMAGES/$JOB.book"
 }
 
+# Slurm looks at limits every 30 seconds, and sends up to a minute early; the last image comes at 35.
 @test "slurm: --signal=...@SECONDS says when the last image is taken" {
     look_at signalled
     grep -qs told "$T"/signalled.out* || fail "the script's own signal did not come" # to the file, or what was cut off it

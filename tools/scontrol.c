@@ -2,17 +2,21 @@
 /* stasis scontrol: scontrol(1) with the word `checkpoint` that Slurm had until 20.02. What else it is asked goes to Slurm's own
  * scontrol untouched. Images are taken on the step's node, by `stasis checkpoint` in a step of its own beside it
  * (srun --overlap): so Slurm's authentication is ours, and nothing listens anywhere. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../core/floor/names.h"
 #include "commands.h"
 #include "slurm_commands.h"
+#include "slurm_state.h"
 
 enum { EXIT_SCONTROL = 1 /* scontrol's own status for whatever goes wrong */, MAX_WORDS = 5 };
+enum { MAX_WAIT = 1, STICK_TO_NODES = 2 };
 
 static const struct choice choices[] = { { 0 } };
 
@@ -21,7 +25,15 @@ struct request {
     const char *step;     /* NULL: all of the job */
     const char *max_wait; /* seconds; NULL: no limit */
     int stop;
+    int sticks;           /* StickToNodes */
 };
+
+/* The old words; the code of each was Slurm's own and is not told. */
+static int complain_slurm(const char *text)
+{
+    fprintf(stderr, "scontrol_checkpoint error: %s\n", text);
+    return EXIT_SCONTROL;
+}
 
 /* ---- one step ---- */
 
@@ -47,6 +59,37 @@ static int take_image(const struct request *request, const char *step, const cha
     return slurm_run(argv);
 }
 
+/* What `scontrol show job` says behind NAME=, to be freed; NULL when Slurm does not know the job. */
+static char *job_word(const struct request *request, const char *name)
+{
+    char *text = slurm_output((char *[]){ "sh", "-c", "exec scontrol --oneliner show job \"$1\" 2>/dev/null", "sh", (char *)request->job, NULL });
+    char *word = NULL;
+
+    for (char *rest = text, *one; !word && (one = strsep(&rest, " \n"));)
+        if (!strncmp(one, name, strlen(name)) && one[strlen(name)] == '=')
+            word = strdup(one + strlen(name) + 1);
+    free(text);
+    return word;
+}
+
+/* There is no such step to take an image of. */
+static int complain_absent(const struct request *request)
+{
+    static const char *const reasons[][2] = {
+        { "PENDING", "Job is pending execution" },
+        { "SUSPENDED", "Job is current suspended, requested operation disabled" },
+        { "RUNNING", NULL },
+    };
+    char *state = job_word(request, "JobState");
+    const char *reason = state ? "Job/step already completing or completed" : "Invalid job id specified";
+
+    for (size_t i = 0; state && i < sizeof reasons / sizeof *reasons; i++)
+        if (!strcmp(state, reasons[i][0]))
+            reason = reasons[i][1] ? reasons[i][1] : request->step ? "Invalid job id specified" : "the job has no running step";
+    free(state);
+    return complain_slurm(reason);
+}
+
 /* All lines "JOB.STEP NODE" of squeue. The batch script and other steps without a number have no image. */
 static int take_images(const struct request *request, char *lines)
 {
@@ -65,16 +108,50 @@ static int take_images(const struct request *request, char *lines)
     }
     if (count)
         return status;
-    fprintf(stderr, "scontrol_checkpoint error: %s\n", request->step ? "Invalid job id specified" : "the job has no running step");
-    return EXIT_SCONTROL;
+    return complain_absent(request);
 }
 
-static int take(const struct request *request)
+static int take_now(const struct request *request)
 {
     char *lines = slurm_output((char *[]){ "squeue", "--noheader", "--steps", "--job", (char *)request->job, "--format=%i %N", NULL });
     int status = lines ? take_images(request, lines) : EXIT_SCONTROL;
 
     free(lines);
+    return status;
+}
+
+/* JOB or JOB.STEP */
+static int open_state(const struct request *request, struct state *state)
+{
+    char id[2 * MAX_ID];
+    int error;
+
+    snprintf(id, sizeof id, "%s%s%s", request->job, request->step ? "." : "", request->step ? request->step : "");
+    error = state_open(state, id);
+    return error ? complain(EXIT_SCONTROL, "cannot remember anything in %s: %s", *state->path ? state->path : "$HOME", strerror(-error)) : 0;
+}
+
+/* Without a place to remember it in, and beside another request, an image is taken all the same. */
+static int take(const struct request *request)
+{
+    struct state state;
+    int status;
+
+    if (open_state(request, &state) || state.is_busy) {
+        state_close(&state);
+        return take_now(request);
+    }
+    if (state.disabled) {
+        state_close(&state);
+        return complain_slurm("Requested operation is presently disabled");
+    }
+    state.began = time(NULL);
+    state_write(&state);
+    status = take_now(request);
+    if (status != EXIT_SCONTROL) /* which was no request */
+        state.error = (uint32_t)status;
+    state_write(&state);
+    state_close(&state);
     return status;
 }
 
@@ -96,30 +173,128 @@ static int operation_requeue(struct request *request)
 {
     int status;
 
-    if (request->step) {
-        fprintf(stderr, "scontrol_checkpoint error: Requested operation not supported on this system\n");
-        return EXIT_SCONTROL;
-    }
+    if (request->step)
+        return complain_slurm("Requested operation not supported on this system");
     status = take(request);
     return status ? status : slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
+}
+
+/* On the nodes it had. Before it is requeued, for then Slurm forgets them; after that they can be asked for. */
+static int requeue_on(struct request *request, char *nodes)
+{
+    char words[MAX_PATH];
+    int status = slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
+
+    snprintf(words, sizeof words, "ReqNodeList=%s", nodes);
+    return status ? status : slurm_run((char *[]){ "scontrol", "update", "JobId", request->job, words, NULL });
 }
 
 /* A job that has ended and that Slurm still knows is run again, and goes on from its images. */
 static int operation_restart(struct request *request)
 {
-    return slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
+    char *state = job_word(request, "JobState"), *nodes = request->sticks ? job_word(request, "NodeList") : NULL;
+    int status;
+
+    if (!state)
+        status = complain_slurm("Invalid job id specified");
+    else if (request->step)
+        status = complain_slurm("Requested operation not supported on this system");
+    else if (!strcmp(state, "PENDING") || !strcmp(state, "RUNNING") || !strcmp(state, "SUSPENDED") || !strcmp(state, "COMPLETING"))
+        status = complain_slurm("Job is not finished");
+    else
+        status = nodes ? requeue_on(request, nodes) : slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
+    free(state);
+    free(nodes);
+    return status;
+}
+
+static int operation_able(struct request *request)
+{
+    struct state state;
+    char when[32] = "";
+    struct tm local;
+    int status = open_state(request, &state);
+
+    if (status)
+        return status;
+    if (state.is_busy) {
+        strftime(when, sizeof when, "%Y-%m-%dT%H:%M:%S", localtime_r(&(time_t){ state.began }, &local));
+        printf("Began at %s\n", when);
+    } else {
+        printf("%s\n", state.disabled ? "No" : "Yes");
+    }
+    state_close(&state);
+    return 0;
+}
+
+/* They nest; but what is enabled more often than disabled is just enabled. */
+static int change_disabled(struct request *request, int change)
+{
+    struct state state;
+    int status = open_state(request, &state);
+
+    if (status)
+        return status;
+    if (state.is_busy) {
+        state_close(&state);
+        return complain_slurm(strerror(EALREADY));
+    }
+    if (change > 0 || state.disabled)
+        state.disabled += (uint32_t)change;
+    state_write(&state);
+    state_close(&state);
+    return 0;
+}
+
+static int operation_disable(struct request *request)
+{
+    return change_disabled(request, 1);
+}
+
+static int operation_enable(struct request *request)
+{
+    return change_disabled(request, -1);
+}
+
+static int operation_error(struct request *request)
+{
+    static const struct {
+        uint32_t status;
+        const char *text;
+    } texts[] = {
+        { 0, "No error" }, { EXIT_NO_IMAGE, "No such program" }, { EXIT_REFUSED, "Refused by name" },
+        { EXIT_CANNOT_CREATE, "Cannot create the image" }, { EXIT_CANNOT_WRITE, "Cannot write the image" },
+        { EXIT_RUN_AGAIN, "Given up within MaxWait" }, { EXIT_NOT_ALLOWED, "Access/permission denied" },
+    };
+    const char *text = "Unspecified error";
+    struct state state;
+    int status = open_state(request, &state);
+
+    if (status)
+        return status;
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
+        if (texts[i].status == state.error)
+            text = texts[i].text;
+    printf("error(%u): %s\n", state.error, text);
+    state_close(&state);
+    return 0;
 }
 
 /* Abbreviations as scontrol had them: "re" is requeue. */
 static const struct operation {
     const char *name;
     size_t shortest;
+    int arguments; /* those it takes */
     int (*run)(struct request *request);
 } operations[] = {
-    { "create", 2, operation_create },
-    { "requeue", 2, operation_requeue },
-    { "restart", 4, operation_restart },
-    { "vacate", 2, operation_vacate },
+    { "able", 1, 0, operation_able },
+    { "create", 2, MAX_WAIT, operation_create },
+    { "disable", 1, 0, operation_disable },
+    { "enable", 2, 0, operation_enable },
+    { "error", 2, 0, operation_error },
+    { "requeue", 2, MAX_WAIT, operation_requeue },
+    { "restart", 4, STICK_TO_NODES, operation_restart },
+    { "vacate", 2, MAX_WAIT, operation_vacate },
 };
 
 static const struct operation *find_operation(const char *word)
@@ -148,19 +323,23 @@ static int read_id(char *word, struct request *request)
     job = strchr(word, '_') ? slurm_output((char *[]){ "squeue", "--noheader", "--job", word, "--format=%A", NULL }) : strdup(word);
     if (!job || !*job || strlen(job) >= sizeof request->job) {
         free(job);
-        fprintf(stderr, "scontrol_checkpoint error: Invalid job id specified\n");
-        return EXIT_SCONTROL;
+        return complain_slurm("Invalid job id specified");
     }
     strcpy(request->job, job);
     free(job);
     return 0;
 }
 
-static int read_argument(char *word, struct request *request)
+static int read_argument(char *word, int allowed, struct request *request)
 {
     uint32_t seconds;
+    size_t length = strlen(word);
 
-    if (!strncasecmp(word, "MaxWait=", 8) && !options_number(word + 8, UINT16_MAX, &seconds)) {
+    if ((allowed & STICK_TO_NODES) && length >= 5 && !strncasecmp(word, "StickToNodes", length)) {
+        request->sticks = 1;
+        return 0;
+    }
+    if ((allowed & MAX_WAIT) && !strncasecmp(word, "MaxWait=", 8) && !options_number(word + 8, UINT16_MAX, &seconds)) {
         request->max_wait = word + 8;
         return 0;
     }
@@ -186,7 +365,7 @@ static int checkpoint(int count, char **words)
     }
     status = read_id(words[2], &request);
     for (int i = 3; !status && i < count; i++)
-        status = read_argument(words[i], &request);
+        status = read_argument(words[i], operation->arguments, &request);
     return status ? status : operation->run(&request);
 }
 
@@ -218,7 +397,8 @@ const struct command command_scontrol = {
     .operands = "checkpoint OPERATION JOB[.STEP] [MaxWait=SECONDS]",
     .summary = "scontrol(1) with its word 'checkpoint' back",
     .notes = "OPERATION is create (an image of each step), vacate (and end it), requeue (and\n"
-             "run the job again from there), or restart (run a job that has ended again).\n"
+             "run the job again from there), restart (run a job that has ended again), able,\n"
+             "disable, enable (may images be asked for?) or error (of the last request).\n"
              "Returns when it is done. All else goes to Slurm's own scontrol.",
     .choices = choices,
     .stops_at_operand = 1,

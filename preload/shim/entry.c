@@ -358,6 +358,7 @@ __attribute__((constructor)) static void enter(void)
 
     shim.entered = 1;
     shim.own_path = next_begin();
+    output_take();
     restart_instead();
     read_run();
     read_interval();

@@ -222,4 +222,7 @@ static inline int signals_hold(const sigset_t *set, int number) { return set->__
 
 #define EXPORTED __attribute__((visibility("default")))
 
+/* output.c */
+void output_take(void);
+
 #endif

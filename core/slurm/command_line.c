@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "plugin.h"
+#include "slurm.h"
 
 /* The words, behind the list of them. */
 static char **as_list(const char *text, size_t length, int *ret_count)

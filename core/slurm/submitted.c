@@ -4,20 +4,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../core/floor/names.h"
-#include "plugin.h"
+#include "../floor/names.h"
+#include "slurm.h"
 
 #define OPEN_MODE "SBATCH_OPEN_MODE"
 
 static int is_mode_ours;
 
 /* The environment goes before #SBATCH lines, and the command line before the environment: sbatch(1). */
-void submission_wants_images(void)
+void submitted_append(void)
 {
     if (is_mode_ours || getenv(OPEN_MODE))
         return;
     setenv(OPEN_MODE, "append", 1);
     is_mode_ours = 1;
+}
+
+/* A job's own sbatch is another matter. */
+void submitted_end_append(void)
+{
+    if (is_mode_ours)
+        unsetenv(OPEN_MODE);
 }
 
 struct words {
@@ -59,13 +66,11 @@ static void add_command_line(struct words *words)
 }
 
 /* In rising order: what comes last holds. */
-void submission_note(void)
+void submitted_note(void)
 {
     struct words words = { .length = 0 };
     const char *signal = getenv("SBATCH_SIGNAL");
 
-    if (is_mode_ours)
-        unsetenv(OPEN_MODE); /* a job's own sbatch is another matter */
     if (getenv("SBATCH_REQUEUE"))
         add(&words, "--requeue", "");
     if (getenv("SBATCH_NO_REQUEUE"))

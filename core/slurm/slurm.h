@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+/* What the plugin and the wrappers of `stasis srun` and `stasis sbatch` do alike, as the user. */
+#ifndef STASIS_SLURM_H
+#define STASIS_SLURM_H
+
+/* command_line.c: the words of this process's command line, NULL-terminated, to be freed. NULL when it cannot be read. */
+char **command_line(int *ret_count);
+
+/* submitted.c, before sbatch reads its options: a requeued job must not empty its output file. */
+void submitted_append(void);
+/* The same, in the plugin, when sbatch has read them. */
+void submitted_end_append(void);
+/* In sbatch: what the job must know of this command line and its environment, for `stasis attend`. */
+void submitted_note(void);
+
+/* output.c, in srun: the files that it would write its task's output to, for the shim. */
+void output_note(void);
+
+#endif
