@@ -48,8 +48,8 @@ void output_note(void)
 {
     char link[32], path[MAX_PATH], value[MAX_PATH + 64];
     const char *environment = getenv("ENVIRONMENT"); /* who restarts by hand wants the output where the restart has it */
-    int word = redirecting_word(), is_elsewhere = !environment || strcmp(environment, "BATCH") || getenv("SLURM_STDOUTMODE")
-                                                  || getenv("SLURM_STDERRMODE") || getenv("SLURM_LABELIO");
+    int word = redirecting_word(), is_elsewhere = !environment || strcmp(environment, "BATCH") || getenv(ENV_SLURM_STDOUT)
+                                                  || getenv(ENV_SLURM_STDERR) || getenv(ENV_SLURM_LABEL);
 
     for (int i = 0; i < STREAMS; i++) {
         struct stat status;

@@ -7,16 +7,14 @@
 #include "../floor/names.h"
 #include "slurm.h"
 
-#define OPEN_MODE "SBATCH_OPEN_MODE"
-
 static int is_mode_ours;
 
 /* The environment goes before #SBATCH lines, and the command line before the environment: sbatch(1). */
 void submitted_append(void)
 {
-    if (is_mode_ours || getenv(OPEN_MODE))
+    if (is_mode_ours || getenv(ENV_BATCH_OPEN_MODE))
         return;
-    setenv(OPEN_MODE, "append", 1);
+    setenv(ENV_BATCH_OPEN_MODE, "append", 1);
     is_mode_ours = 1;
 }
 
@@ -24,7 +22,7 @@ void submitted_append(void)
 void submitted_end_append(void)
 {
     if (is_mode_ours)
-        unsetenv(OPEN_MODE);
+        unsetenv(ENV_BATCH_OPEN_MODE);
 }
 
 struct words {
@@ -69,11 +67,11 @@ static void add_command_line(struct words *words)
 void submitted_note(void)
 {
     struct words words = { .length = 0 };
-    const char *signal = getenv("SBATCH_SIGNAL");
+    const char *signal = getenv(ENV_BATCH_SIGNAL);
 
-    if (getenv("SBATCH_REQUEUE"))
+    if (getenv(ENV_BATCH_REQUEUE))
         add(&words, "--requeue", "");
-    if (getenv("SBATCH_NO_REQUEUE"))
+    if (getenv(ENV_BATCH_NO_REQUEUE))
         add(&words, "--no-requeue", "");
     if (signal)
         add(&words, "--signal=", signal);
