@@ -137,6 +137,15 @@ at_full_speed() {
     says_ok taken
 }
 
+@test "system calls that a program has dispatched to itself: refused by name, and the program lives" {
+    start_awkward dispatch dispatch 3
+    refused "$PID" 69
+    [[ $stderr == *R-SIGNAL-TAKEN* ]]
+    kill -USR2 "$PID"
+    ends_well dispatch
+    says_ok dispatch
+}
+
 @test "a thread that blocks the stop signal: refused by name, and the others do not wait for it" {
     start_awkward blocked blocked 9
     release

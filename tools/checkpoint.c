@@ -344,13 +344,17 @@ static int is_held(const char *target)
 static int complain_silent(const struct request *request)
 {
     uint32_t pid = 0;
+    int is_pid = !options_number(request->target, INT32_MAX, &pid);
 
-    if (request->max_wait && !options_number(request->target, INT32_MAX, &pid) && is_restart((pid_t)pid))
+    if (request->max_wait && is_pid && is_restart((pid_t)pid))
         return complain(EXIT_RUN_AGAIN, "given up: %s has not brought its program back within %s seconds", request->target,
                         request->max_wait);
     if (is_held(request->target))
         return complain(EXIT_REFUSED, "no checkpoint: R-STOPPED: process %s is stopped, by a debugger or again and again; see the "
                         "page of that name in the documentation", request->target);
+    if (is_pid && summon_is_ignored((pid_t)pid))
+        return complain(EXIT_REFUSED, "no checkpoint: R-SIGNAL-TAKEN: process %s ignores signal %d; see the page of that name in the "
+                        "documentation", request->target, STOP_SIGNAL);
     if (request->max_wait && atoi(request->max_wait) < STOP_DEADLINE_SECONDS)
         return complain(EXIT_RUN_AGAIN, "given up: process %s has not answered within %s seconds", request->target, request->max_wait);
     return complain(EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: process %s does not answer: it blocks signal %d, or /dev/shm is "

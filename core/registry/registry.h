@@ -44,6 +44,8 @@ enum summoned summon(pid_t pid, int64_t milliseconds);
 /* One look at a process that has no page: asks it, with `may_ask`, if it can be asked. SUMMON_SILENT: it can be, or may be about to
  * become one that can. */
 enum summoned summon_look(pid_t pid, int may_ask);
+/* 1: it ignores the stop signal. */
+int summon_is_ignored(pid_t pid);
 /* Every program of this user (of anybody for root) that is not job-stopped; waits so long at most for all to come. How
  * many have not. */
 size_t summon_all(int64_t milliseconds);

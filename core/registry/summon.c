@@ -23,7 +23,8 @@ enum { LOOK_MILLISECONDS = 5, ASK_AGAIN_MILLISECONDS = 200 };
 struct state {
     int is_here;
     int handles;  /* has a handler for the stop signal, */
-    int blocks;   /* and its main thread blocks that */
+    int ignores;  /* or none and ignores it; */
+    int blocks;   /* its main thread blocks it */
     int threads;
     int is_stopped;
     int is_headless; /* the main thread has ended, others run on */
@@ -33,13 +34,13 @@ static struct state look_at(pid_t pid)
 {
     struct state state = { 0 };
     char path[64], line[256], letter = 0;
-    unsigned long long caught = 0, blocked = 0;
+    unsigned long long caught = 0, blocked = 0, ignored = 0;
 
     snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
     FILE *status = fopen(path, "re");
     while (status && fgets(line, sizeof line, status))
         if (sscanf(line, "State: %c", &letter) != 1 && sscanf(line, "Threads: %d", &state.threads) != 1 &&
-            sscanf(line, "SigBlk: %llx", &blocked) != 1)
+            sscanf(line, "SigBlk: %llx", &blocked) != 1 && sscanf(line, "SigIgn: %llx", &ignored) != 1)
             sscanf(line, "SigCgt: %llx", &caught);
     if (status)
         fclose(status);
@@ -47,6 +48,7 @@ static struct state look_at(pid_t pid)
     state.is_here = state.is_headless || (letter && letter != 'Z' && letter != 'X');
     state.is_stopped = letter == 'T';
     state.handles = caught >> (STOP_SIGNAL - 1) & 1;
+    state.ignores = ignored >> (STOP_SIGNAL - 1) & 1;
     state.blocks = blocked >> (STOP_SIGNAL - 1) & 1;
     return state;
 }
@@ -180,6 +182,12 @@ enum summoned summon_look(pid_t pid, int may_ask)
         return SUMMON_SILENT;
     }
     return is_being_born(pid, &state) ? SUMMON_SILENT : SUMMON_STRANGER;
+}
+
+int summon_is_ignored(pid_t pid)
+{
+    struct state state = look_at(pid);
+    return state.is_here && state.ignores;
 }
 
 /* 0: root, who may ask everybody. */

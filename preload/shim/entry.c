@@ -114,23 +114,21 @@ static const char *helper_in(const char *directory, const char *slash, const cha
     return NULL;
 }
 
-/* The helpers: in ENV_LIBEXEC; where they were installed; beside the shim (a build tree: ../../libexec). */
+/* The helpers: in ENV_LIBEXEC; beside the shim (a build tree: ../../libexec); where they were installed. */
 static const char *helper_path(const char *name)
 {
-    const char *directory = setting(ENV_LIBEXEC), *path;
+    const char *directory = setting(ENV_LIBEXEC), *path = NULL;
     char *beside;
 
     if (directory)
         return helper_in(directory, "/", name);
-    path = helper_in(STASIS_LIBEXECDIR, "/", name);
-    if (path || !shim.own_path)
-        return path;
     beside = (char *)shim_keep(shim.own_path, NULL, NULL);
-    if (!beside)
-        return NULL;
-    *(char *)text_file_name(beside) = 0;
-    path = helper_in(beside, NULL, name);
-    return path ? path : helper_in(beside, "../../libexec/", name);
+    if (beside) {
+        *(char *)text_file_name(beside) = 0;
+        path = helper_in(beside, NULL, name);
+        path = path ? path : helper_in(beside, "../../libexec/", name);
+    }
+    return path ? path : helper_in(STASIS_LIBEXECDIR, "/", name);
 }
 
 NEXT_OF(unsetenv);

@@ -311,6 +311,16 @@ static void take_handler_when_told(void)
     }
 }
 
+/* ---- system calls that may become signals ---- */
+
+static volatile char selector; /* SYSCALL_DISPATCH_FILTER_ALLOW: none does yet */
+
+static void dispatch_calls(void)
+{
+    if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &selector))
+        bad("prctl: %s", strerror(errno));
+}
+
 /* ---- a thread that blocks all, behind libc's back: the others must not stand still for it ---- */
 
 static void *block_all(void *argument)
@@ -539,6 +549,7 @@ static const struct thing things[] = {
     { "undumpable", make_undumpable, is_undumpable },
     { "children", nothing, have_children },
     { "taken", nothing, take_handler_when_told },
+    { "dispatch", dispatch_calls, nothing },
     { "blocked", start_blocking, goes_on },
     { "crash", nothing, crash },
     { "alone", leave_it_to_another, nothing },
