@@ -2,9 +2,7 @@
 /* A task of Slurm's writes to the file of its job itself, not by way of slurmstepd and srun: see core/slurm/output.c. */
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "../../core/floor/names.h"
 #include "../../core/floor/syscalls.h"
@@ -16,7 +14,7 @@ static int open_same(const char *value)
 {
     struct stat status;
     uint64_t inode = text_number(&value);
-    const char *path = *value == ':' ? strchr(value + 1, ':') : NULL;
+    const char *path = *value == ':' ? text_find(value + 1, ":") : NULL;
     int file = path ? (int)sys_openat(AT_FDCWD, path + 1, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0) : -1;
 
     if (file < 0)
@@ -40,22 +38,24 @@ static int take(int descriptor, const char *value)
     file = open_same(value);
     if (file < 0)
         return 0;
-    dup2(file, descriptor);
+    SYS_CALL(dup2, file, descriptor, 0, 0, 0, 0);
     sys_close(file);
     return 1;
 }
+
+NEXT_OF(unsetenv);
 
 void output_take(void)
 {
     const char *output = text_environment(environ, ENV_STDOUT), *error = text_environment(environ, ENV_STDERR);
     int is_taken = output && take(1, output);
 
-    if (is_taken && error && !strcmp(output, error))
-        dup2(1, 2); /* one position, as it was */
+    if (is_taken && error && text_equal(output, error))
+        SYS_CALL(dup2, 1, 2, 0, 0, 0, 0); /* one position, as it was */
     else if (error)
         take(2, error);
     if (output)
-        unsetenv(ENV_STDOUT);
+        NEXT(unsetenv)(ENV_STDOUT);
     if (error)
-        unsetenv(ENV_STDERR);
+        NEXT(unsetenv)(ENV_STDERR);
 }
