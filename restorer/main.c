@@ -128,12 +128,11 @@ static int run_kind(struct restoring *restoring, const struct kind *kind, enum s
 /* Walks the table, and for each kind its records. */
 static int walk(struct restoring *restoring, enum step step)
 {
+    uint32_t process = step == STEP_MAKE ? ANY_PROCESS : restoring->index;
+
     for (size_t i = 0; kinds[i]; i++) {
-        struct record_header header;
         struct reader record;
-        for (size_t at = 0; step_of(kinds[i], step) && image_next_record(restoring->image, &at, &header, &record);) {
-            if (header.tag != kinds[i]->tag || (step != STEP_MAKE && header.process != restoring->index))
-                continue;
+        for (size_t at = 0; step_of(kinds[i], step) && image_next_of(restoring->image, kinds[i]->tag, process, &at, &record);) {
             int error = run_kind(restoring, kinds[i], step, record);
             if (error)
                 return say_error(restoring, kinds[i]->name, error);

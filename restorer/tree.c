@@ -171,9 +171,19 @@ int tree_plan(struct tree *tree)
 
 /* ---- together ---- */
 
-static long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *timeout)
+/* Of those that wait for a word each has bits, by which it is woken. */
+static int wait_a_while(uint32_t *word, uint32_t value, uint32_t bits)
 {
-    return syscall(SYS_futex, word, operation, value, timeout, NULL, 0);
+    struct timespec end;
+
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += LOOK_SECONDS;
+    return syscall(SYS_futex, word, FUTEX_WAIT_BITSET, value, &end, NULL, bits) && errno == ETIMEDOUT ? -ETIMEDOUT : 0;
+}
+
+static void wake(uint32_t *word, uint32_t bits)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_BITSET, INT_MAX, NULL, NULL, bits);
 }
 
 static int is_first_to_fail(struct tree *tree, int status)
@@ -201,13 +211,12 @@ static int is_somebody_dead(const struct tree *tree)
 }
 
 /* Until *word is `value`. */
-static int await(struct tree *tree, const struct restoring *own, uint32_t *word, uint32_t value)
+static int await(struct tree *tree, const struct restoring *own, uint32_t *word, uint32_t value, uint32_t bits)
 {
-    struct timespec look = { .tv_sec = LOOK_SECONDS };
     uint32_t now;
 
     while ((now = __atomic_load_n(word, __ATOMIC_SEQ_CST)) != value && !__atomic_load_n(&tree->together->failed, __ATOMIC_SEQ_CST))
-        if (futex(word, FUTEX_WAIT, now, &look) && errno == ETIMEDOUT && own && own->index == 0 &&
+        if (wait_a_while(word, now, bits) == -ETIMEDOUT && own && own->index == 0 &&
             __atomic_load_n(&tree->together->arrived[STAGE_BORN], __ATOMIC_SEQ_CST) == tree->together->all && is_somebody_dead(tree) &&
             is_first_to_fail(tree, EXIT_SYSTEM))
             fprintf(stderr, "stasis: restart: one of the processes was killed while it came back\n");
@@ -219,8 +228,8 @@ static int meet(struct tree *tree, const struct restoring *own, enum stage stage
     uint32_t *arrived = &tree->together->arrived[stage];
 
     if (__atomic_add_fetch(arrived, 1, __ATOMIC_SEQ_CST) == all)
-        futex(arrived, FUTEX_WAKE, INT_MAX, NULL);
-    return await(tree, own, arrived, all);
+        wake(arrived, FUTEX_BITSET_MATCH_ANY);
+    return await(tree, own, arrived, all, FUTEX_BITSET_MATCH_ANY);
 }
 
 int tree_meet(struct tree *tree, const struct restoring *own, enum stage stage)
@@ -228,15 +237,21 @@ int tree_meet(struct tree *tree, const struct restoring *own, enum stage stage)
     return meet(tree, own, stage, tree->count);
 }
 
+/* Of many only a few are woken for each turn. */
+static uint32_t bit_of(uint32_t turn)
+{
+    return UINT32_C(1) << turn % 32;
+}
+
 int tree_await_turn(struct tree *tree, const struct restoring *own)
 {
-    return await(tree, own, &tree->together->turn, own->index);
+    return await(tree, own, &tree->together->turn, own->index, bit_of(own->index));
 }
 
 void tree_end_turn(struct tree *tree)
 {
-    __atomic_add_fetch(&tree->together->turn, 1, __ATOMIC_SEQ_CST);
-    futex(&tree->together->turn, FUTEX_WAKE, INT_MAX, NULL);
+    uint32_t next = __atomic_add_fetch(&tree->together->turn, 1, __ATOMIC_SEQ_CST);
+    wake(&tree->together->turn, bit_of(next));
 }
 
 static int make_together(struct tree *tree)

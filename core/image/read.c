@@ -70,14 +70,51 @@ static int read_index(struct image *image)
     return check_records(image);
 }
 
+struct record_place {
+    uint16_t tag;
+    uint32_t process;
+    size_t at; /* in the index */
+};
+
+static int compare_places(const void *a, const void *b)
+{
+    const struct record_place *left = a, *right = b;
+
+    if (left->tag != right->tag)
+        return left->tag < right->tag ? -1 : 1;
+    if (left->process != right->process)
+        return left->process < right->process ? -1 : 1;
+    return (left->at > right->at) - (left->at < right->at);
+}
+
+static int sort_records(struct image *image)
+{
+    struct record_header header;
+    struct reader payload;
+    size_t count = 0;
+
+    for (size_t at = 0; image_next_record(image, &at, &header, &payload);)
+        count++;
+    image->places = calloc(count + 1, sizeof *image->places);
+    if (!image->places)
+        return check_says(image, -ENOMEM, "no memory for its table of records");
+    for (size_t at = 0, next = 0; image_next_record(image, &next, &header, &payload); at = next)
+        image->places[image->place_count++] = (struct record_place){ header.tag, header.process, at };
+    qsort(image->places, count, sizeof *image->places, compare_places);
+    return 0;
+}
+
 static void release(struct image *image)
 {
     if (image->descriptor >= 0)
         close(image->descriptor);
     free(image->index);
     free(image->blocks);
+    free(image->places);
     image->descriptor = -1;
     image->index = NULL;
+    image->places = NULL;
+    image->place_count = 0;
     image->blocks = NULL;
     image->block_count = 0;
 }
@@ -95,6 +132,8 @@ int image_open_at(struct image *image, int directory, const char *name)
         error = read_index(image);
     if (!error)
         error = check_blocks(image);
+    if (!error)
+        error = sort_records(image);
     if (error)
         release(image);
     return error;
@@ -123,14 +162,39 @@ int image_next_record(const struct image *image, size_t *at, struct record_heade
     return 1;
 }
 
+/* Where the first place is that comes not before. */
+static size_t find_place(const struct image *image, struct record_place wanted)
+{
+    size_t low = 0, high = image->place_count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (compare_places(&image->places[middle], &wanted) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+int image_next_of(const struct image *image, uint16_t tag, uint32_t process, size_t *at, struct reader *ret_payload)
+{
+    int is_any = process == ANY_PROCESS;
+    size_t next = *at ? *at : find_place(image, (struct record_place){ .tag = tag, .process = is_any ? 0 : process });
+    struct record_header header;
+
+    if (next == image->place_count || image->places[next].tag != tag || (!is_any && image->places[next].process != process))
+        return 0;
+    *at = next + 1;
+    return image_next_record(image, &(size_t){ image->places[next].at }, &header, ret_payload);
+}
+
 int image_find_record(const struct image *image, uint16_t tag, uint32_t process, struct reader *ret_payload)
 {
-    struct record_header header;
     size_t at = 0;
 
-    while (image_next_record(image, &at, &header, ret_payload))
-        if (header.tag == tag && header.process == process)
-            return 0;
+    if (image_next_of(image, tag, process, &at, ret_payload))
+        return 0;
     *ret_payload = (struct reader){ 0 };
     return -ENOENT;
 }

@@ -8,7 +8,7 @@
 #include "buffer.h"
 #include "layout.h"
 
-enum { NO_PROCESS = UINT32_MAX };
+enum { NO_PROCESS = UINT32_MAX, ANY_PROCESS = UINT32_MAX - 1 };
 
 struct image_block {
     struct block_record block;
@@ -21,6 +21,8 @@ struct image {
     int descriptor;
     struct file_header header;
     uint8_t *index;                /* NULL: not open */
+    struct record_place *places;   /* read.c's own: the records by tag and process */
+    size_t place_count;
     struct image_block *blocks;    /* in the order of the index */
     size_t block_count;
     char reason[256];              /* why it is not good, for people, without the path; set when a call fails */
@@ -42,6 +44,9 @@ void image_close(struct image *image);
 /* Walks the records: *at starts at 0; returns 1 and fills header and payload (a reader over the index, 8-byte aligned),
  * or 0 at the end. */
 int image_next_record(const struct image *image, size_t *at, struct record_header *ret_header, struct reader *ret_payload);
+
+/* The same for the records of one tag, and of one process or of ANY_PROCESS, process by process: quick, however many others there are. */
+int image_next_of(const struct image *image, uint16_t tag, uint32_t process, size_t *at, struct reader *ret_payload);
 
 /* Finds the first record of this tag and process. 0 or -ENOENT. */
 int image_find_record(const struct image *image, uint16_t tag, uint32_t process, struct reader *ret_payload);

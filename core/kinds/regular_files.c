@@ -347,16 +347,12 @@ static int files_open(struct restoring *restoring, struct reader *reader)
 /* Before the first file is cut the tails of all are safe. Those that are kept already are passed over. */
 static int keep_all_tails(struct restoring *restoring)
 {
-    struct record_header header;
     struct reader reader;
     int error = 0;
 
-    for (size_t at = 0; !error && image_next_record(restoring->image, &at, &header, &reader);) {
+    for (size_t at = 0; !error && image_next_of(restoring->image, TAG_REGULAR_FILE, restoring->index, &at, &reader);) {
         struct file_record record;
-        char *path;
-        if (header.tag != TAG_REGULAR_FILE || header.process != restoring->index)
-            continue;
-        path = path_read(restoring, &reader, take_record(&reader, &record));
+        char *path = path_read(restoring, &reader, take_record(&reader, &record));
         error = path ? 0 : reader.error;
         if (!error && record.descriptor.written && !record.nameless)
             error = tails_keep(restoring, path, record.identity.size);

@@ -88,13 +88,11 @@ static int streams_check(struct restoring *restoring, struct reader *reader)
 
 int stream_for(const struct restoring *restoring, int number)
 {
-    struct record_header header;
     struct reader reader;
 
-    for (size_t at = 0; image_next_record(restoring->image, &at, &header, &reader);) {
+    for (size_t at = 0; image_next_of(restoring->image, TAG_STANDARD_STREAM, restoring->index, &at, &reader);) {
         struct stream_record record;
-        if (header.tag == TAG_STANDARD_STREAM && header.process == restoring->index &&
-            !reader_take(&reader, &record, sizeof record) && record.descriptor.number == number && record.stream >= 0 &&
+        if (!reader_take(&reader, &record, sizeof record) && record.descriptor.number == number && record.stream >= 0 &&
             record.stream <= 2)
             return restoring->streams[record.stream];
     }

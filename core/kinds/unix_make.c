@@ -481,12 +481,9 @@ static int set_options(struct making *making, struct unix_socket *is)
 static int collect(struct restoring *restoring)
 {
     struct unix_socket **end = &restoring->unix_sockets;
-    struct record_header header;
     struct reader record;
 
-    for (size_t at = 0; image_next_record(restoring->image, &at, &header, &record);) {
-        if (header.tag != TAG_UNIX_SOCKET)
-            continue;
+    for (size_t at = 0; image_next_of(restoring->image, TAG_UNIX_SOCKET, ANY_PROCESS, &at, &record);) {
         struct unix_socket *is = malloc(sizeof *is);
         int error = is ? unix_parse(restoring, &record, is) : -ENOMEM;
         if (error)
