@@ -84,6 +84,10 @@ enum twin_order {
     TWIN_WAIT = 0,
     TWIN_LEAVE, /* leave the descriptor table, connect to `socket`, send mem and pagemap, unmap the page, end at EOF */
 };
+enum twin_answer {
+    TWIN_STANDS = 1,
+    TWIN_HAS_LEFT, /* the descriptor table: the program may run on */
+};
 
 enum agent_role { ROLE_TASK = 1, ROLE_PORTER };
 
@@ -303,7 +307,7 @@ struct agent_page {
     uint32_t argument;        /* of an order */
     uint32_t saver_pid;       /* who gives the orders, in the process's PID namespace */
     uint32_t twin_order;
-    uint32_t twin_answer;     /* 1: the twin stands */
+    uint32_t twin_answer;     /* 0: none yet */
     int32_t twin_pid;
     uint64_t token;
     /* A thread that the stop signal has found inside the vDSO goes on for a moment, since another kernel has other code

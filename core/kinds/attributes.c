@@ -61,7 +61,7 @@ static int check_threads(struct saving *saving)
 
 static int attributes_save(struct saving *saving, const struct descriptor *none)
 {
-    char *status = proc_read(saving->pid, "status", NULL);
+    const char *status = saving->status;
     struct attributes_record record = { .dumpable = saving->page->dumpable,
                                         .no_new_privileges = saving->page->no_new_privileges,
                                         .keep_capabilities = saving->page->keep_capabilities,
@@ -73,15 +73,12 @@ static int attributes_save(struct saving *saving, const struct descriptor *none)
     int error = check_threads(saving);
 
     (void)none;
-    if (!status)
-        return -ESRCH;
     record.umask = (uint32_t)number_of(status, "Umask", 8);
     if (number_of(status, "Seccomp", 10))
         error = refuse(saving, "R-SECCOMP", "the program runs under a seccomp filter");
     else if (number_of(status, "TracerPid", 10))
         error = refuse(saving, "R-TRACED", "the program is being traced by process %ld",
                        number_of(status, "TracerPid", 10));
-    free(status);
     buffer_add(&payload, &record, sizeof record);
     buffer_add(&payload, &more, sizeof more);
     if (!error)

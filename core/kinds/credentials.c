@@ -32,14 +32,12 @@ static uint64_t read_capabilities(const char *status, const char *key)
 
 static int credentials_save(struct saving *saving, const struct descriptor *none)
 {
-    char *status = proc_read(saving->pid, "status", NULL);
+    const char *status = saving->status;
     struct credentials_record record = { 0 };
     struct buffer payload = { 0 }, groups = { 0 };
     int error;
 
     (void)none;
-    if (!status)
-        return -ESRCH;
     read_four(status, "Uid", record.uid);
     read_four(status, "Gid", record.gid);
     record.capabilities[0] = read_capabilities(status, "CapEff");
@@ -51,7 +49,6 @@ static int credentials_save(struct saving *saving, const struct descriptor *none
         buffer_add(&groups, &group, sizeof group);
         record.group_count++;
     }
-    free(status);
     buffer_add(&payload, &record, sizeof record);
     buffer_add(&payload, groups.bytes, groups.length);
     error = groups.error ? groups.error
@@ -121,6 +118,7 @@ static void credentials_show(struct reader *reader, FILE *out)
 const struct kind kind_credentials = {
     .name = "credentials",
     .tag = TAG_CREDENTIALS,
+    .late = 1,
     .save = credentials_save,
     .check = credentials_check,
     .last = credentials_last,

@@ -26,12 +26,22 @@ static int may_see_status(int pid)
     return may;
 }
 
+/* It lives, as it has been stopped. */
+static int is_of_step(const struct saving *saving, int pid)
+{
+    const struct saving *process = saving->first;
+
+    while (process && process->pid != pid)
+        process = process->next;
+    return process != NULL;
+}
+
 static void add_child(void *context, int pid)
 {
     struct gathering *gathering = context;
     uint64_t fields[STAT_FIELDS];
 
-    if (gathering->error || proc_stat(pid, fields) || fields[STAT_STATE] != 'Z' || fields[STAT_EXIT_SIGNAL] == STOP_SIGNAL)
+    if (gathering->error || is_of_step(gathering->saving, pid) || proc_stat(pid, fields) || fields[STAT_STATE] != 'Z' || fields[STAT_EXIT_SIGNAL] == STOP_SIGNAL)
         return;
     struct ended_child child = { .pid = pid, .group = (int32_t)fields[STAT_GROUP], .session = (int32_t)fields[STAT_SESSION],
                                  .exit_signal = (int32_t)fields[STAT_EXIT_SIGNAL], .status = (int32_t)fields[STAT_STATUS] };

@@ -62,7 +62,9 @@ struct saving {
     uint32_t index;       /* of the process in the image */
     int pid;              /* of the program */
     int view;             /* whose /proc is read: the twin's, or the program's own when there is none */
+    int look;             /* whose /proc has the table of descriptors: the program's own; the view's, when that may not be read */
     uint32_t thread_count;
+    char *status;         /* of /proc/PID, once all threads stand */
     int job_stop;         /* the signal by which job control had stopped it; 0: none */
     int job_is_reported;  /* 1: its parent has been told, */
     int job_parent;       /* which has this PID, when it is of the step; else 0 */
@@ -70,7 +72,8 @@ struct saving {
     struct mappings mappings;
     struct descriptor *descriptors;
     size_t descriptor_count;
-    const struct descriptor **by_file; /* the same, by device, inode and number */
+    const struct descriptor **by_file; /* in the first process those of all: by device, inode, process and number */
+    size_t by_file_count;
     uint64_t page_device, page_inode; /* of the agent page, which is not the program's */
     int memory;           /* /proc/self/mem of view, */
     int pagemap;          /* and pagemap */
@@ -86,6 +89,7 @@ struct saving {
     const struct descriptor **sockets; /* sockets.c's own: in the first process, those of all */
     size_t socket_count;
     struct unix_table *unix_sockets; /* unix_table.c's own, in the first process */
+    struct buffer copied_parts; /* memory.c's own, of the first process only */
     struct inet_end *inet_ends; /* inet.c's own, of the first process only */
     /* The same: a range of the program's memory, added to `bytes`. */
     int (*fetch_memory)(struct saving *saving, const struct agent_range *range, struct buffer *bytes);
@@ -172,8 +176,8 @@ const struct descriptor *step_find(const struct saving *saving, int (*is)(const 
 /* The same, where only descriptors of one file can be meant: quick, however many there are. */
 const struct descriptor *step_find_file(const struct saving *saving, const struct stat *file,
                                         int (*is)(const struct descriptor *descriptor, const void *wanted), const void *wanted);
-/* Makes saving->by_file. 0 or -errno. */
-int descriptors_sort(struct saving *saving);
+/* Makes by_file of the first process, when the descriptors of all are known. 0 or -errno. */
+int descriptors_sort(struct saving *first);
 /* Fills saving->refusal (first one wins) and returns -ENOTSUP. */
 int refuse(struct saving *saving, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Writes a record of fixed size, which every reader must know. 0 or -errno. */
@@ -196,6 +200,9 @@ int proc_stat(int pid, uint64_t fields[STAT_FIELDS]);
 int proc_state(int pid);     /* its letter; 0: there is none */
 int proc_has_ended(int pid); /* also of one that nobody has waited for */
 int proc_is_named(int pid, const char *name); /* by the kernel, see prctl(2), PR_SET_NAME */
+/* How many threads it has, those that have ended and that it still stands for, too; 0: it is not there. The links of a directory tell:
+ * that is quicker than any file of /proc. */
+int proc_threads(int pid);
 /* The children of all its threads, those that have ended, too. */
 void proc_children(int pid, void (*each)(void *context, int child), void *context);
 /* The text behind "Key:\t" in a status file, or NULL; valid as long as status. */

@@ -21,7 +21,7 @@ static int limits_save(struct saving *saving, const struct descriptor *none)
     (void)none;
     for (int i = 0; i < LAST_LIMITS; i++) {
         struct rlimit limit;
-        if (prlimit(saving->pid, (enum __rlimit_resource)i, NULL, &limit))
+        if (prlimit(saving->view, (enum __rlimit_resource)i, NULL, &limit))
             error = -errno;
         record.limits[i][0] = limit.rlim_cur;
         record.limits[i][1] = limit.rlim_max;
@@ -135,6 +135,7 @@ static void limits_show(struct reader *reader, FILE *out)
 const struct kind kind_limits = {
     .name = "limits",
     .tag = TAG_LIMITS,
+    .late = 1,
     .save = limits_save,
     .check = limits_check,
     .last = limits_last,

@@ -103,6 +103,37 @@ static int is_hinted(const struct agent_page *page, const struct mapping *mappin
     return 0;
 }
 
+/* A part of shared memory that a process of the step copies: the others need not. */
+struct copied_part {
+    uint64_t device, inode, offset, end;
+};
+
+static struct copied_part part_of(const struct mapping *mapping)
+{
+    return (struct copied_part){ mapping->device, mapping->inode, mapping->offset, mapping->offset + mapping->end - mapping->start };
+}
+
+static int is_copied_already(const struct saving *saving, const struct mapping *mapping)
+{
+    const struct copied_part *parts = (const struct copied_part *)saving->first->copied_parts.bytes, part = part_of(mapping);
+
+    for (size_t i = saving->first->copied_parts.length / sizeof *parts; i-- > 0;)
+        if (parts[i].inode == part.inode && parts[i].device == part.device && parts[i].offset <= part.offset && parts[i].end >= part.end)
+            return 1;
+    return 0;
+}
+
+static void add_copied(struct saving *saving, const struct mapping *mapping)
+{
+    struct copied_part part = part_of(mapping);
+    buffer_add(&saving->first->copied_parts, &part, sizeof part);
+}
+
+static int must_be_copied(const struct saving *saving, const struct mapping *mapping)
+{
+    return mapping->shared && object_of_mapping(mapping) && !object_has_source(saving, mapping) && !is_copied_already(saving, mapping);
+}
+
 int memory_mark_copies(struct saving *saving, const struct mappings *twin, struct agent_page *page)
 {
     uint64_t offset = 0;
@@ -118,8 +149,8 @@ int memory_mark_copies(struct saving *saving, const struct mappings *twin, struc
         if (saving->view == saving->pid)
             continue; /* no twin: the program itself is read, while it stands */
         int lacking = !mapping->shared && !twin_has(twin, mapping);
-        int is_only_here = mapping->shared && object_of_mapping(mapping) && !object_has_source(saving, mapping);
-        if (!lacking && !is_only_here && !is_hinted(page, mapping))
+        int is_shared = must_be_copied(saving, mapping);
+        if (!lacking && !is_shared && !is_hinted(page, mapping))
             continue;
         if (page->range_count == AGENT_MAX_RANGES)
             return refuse(saving, "R-MANY-RANGES", "more than %d mappings that a fork does not copy", AGENT_MAX_RANGES);
@@ -129,8 +160,10 @@ int memory_mark_copies(struct saving *saving, const struct mappings *twin, struc
         page->lacking[page->range_count] = !mapping->shared;
         page->ranges[page->range_count++] = (struct agent_range){ mapping->start, mapping->end };
         offset += mapping->end - mapping->start;
+        if (is_shared)
+            add_copied(saving, mapping);
     }
-    return 0;
+    return saving->first->copied_parts.error;
 }
 
 /* Files are listed once each, those with code in them by their content. One that is no more at its path is remembered as

@@ -10,10 +10,11 @@
 /* The handles that are fetched at once are of one sort: sort by sort, none is fetched twice. The last is that of anonymous inodes. */
 static const mode_t sorts[] = { S_IFREG, S_IFDIR, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK, 0 };
 
-/* Regular files and others that are always ready keep it as well, and tell it to who asks. Of directories it tells that F_NOTIFY was used. */
+/* Regular files and others that are always ready keep it as well, and tell it to who asks. Of directories it tells that F_NOTIFY was used.
+ * The open file description has it: so once for all that share one. */
 static int may_have_owner(const struct descriptor *descriptor, mode_t sort)
 {
-    return descriptor->same_as == descriptor->number && !(descriptor->flags & O_PATH) && (descriptor->status.st_mode & S_IFMT) == sort;
+    return descriptor_is_first(descriptor) && !(descriptor->flags & O_PATH) && (descriptor->status.st_mode & S_IFMT) == sort;
 }
 
 static int is_thread_of(const struct saving *process, uint32_t tid)

@@ -57,6 +57,19 @@ static void read_features(uint32_t features[4])
         features[i] &= feature_mask[i];
 }
 
+/* Asked once for all processes: in a virtual machine each question costs as much as reading a file of /proc. */
+static void note_machine(struct process_record *record)
+{
+    static struct process_record here;
+
+    if (!here.features[0]) {
+        here.xcr0 = read_xcr0();
+        read_features(here.features);
+    }
+    record->xcr0 = here.xcr0;
+    memcpy(record->features, here.features, sizeof here.features);
+}
+
 /* The program's file by its path, or, when that is gone or another one, with its bytes. */
 static int save_executable(struct saving *saving, const char *path, struct process_record *record)
 {
@@ -85,8 +98,9 @@ static int process_save(struct saving *saving, const struct descriptor *none)
 
     (void)none;
     error = proc_stat(saving->pid, own);
-    if (!error)
-        error = proc_stat(saving->view, view);
+    memcpy(view, own, sizeof view);
+    if (!error && !own[28])
+        error = proc_stat(saving->view, view); /* of one that is not dumpable it is not told where its memory lies */
     auxv = proc_read(saving->view, "auxv", &length);
     if (!error && (!executable || !auxv))
         error = -errno;
@@ -101,8 +115,7 @@ static int process_save(struct saving *saving, const struct descriptor *none)
         record.arg_start = view[48], record.arg_end = view[49], record.env_start = view[50], record.env_end = view[51];
         record.brk = saving->page->brk;
         record.generation = saving->writer->header.generation;
-        record.xcr0 = read_xcr0();
-        read_features(record.features);
+        note_machine(&record);
         record.auxv_length = (uint32_t)length;
         buffer_add(&payload, &record, sizeof record);
         buffer_add_text(&payload, executable);

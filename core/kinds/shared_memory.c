@@ -176,6 +176,8 @@ int object_has_source(const struct saving *saving, const struct mapping *mapping
 {
     enum object_sort sort = object_of_mapping(mapping);
     struct buffer names = { 0 };
+    if (!sort)
+        return 0;
     int found = sort == OBJECT_POSIX && add_names(mapping->name, device_of(mapping), mapping->inode, &names);
 
     buffer_free(&names);
@@ -215,6 +217,7 @@ static size_t without_overlaps(struct content_part *parts, size_t count)
     return kept;
 }
 
+/* What a process with a twin does not copy, another one does. */
 static size_t add_parts(const struct saving *process, enum object_sort sort, const struct mapping *like,
                         struct content_part *parts)
 {
@@ -222,7 +225,7 @@ static size_t add_parts(const struct saving *process, enum object_sort sort, con
 
     for (size_t i = 0; i < process->mappings.count; i++) {
         const struct mapping *mapping = &process->mappings.items[i];
-        if (is_of(process, mapping, sort, like))
+        if (is_of(process, mapping, sort, like) && (mapping->copied || process->view == process->pid))
             parts[count++] = (struct content_part){ .fd = mapping->copied ? process->copies : process->memory,
                                                     .of_memory = !mapping->copied,
                                                     .at = mapping->copied ? mapping->copy_offset : mapping->start,

@@ -34,36 +34,43 @@ static int compare_by_file(const void *a, const void *b)
 {
     const struct descriptor *one = *(const struct descriptor *const *)a, *other = *(const struct descriptor *const *)b;
     int order = compare_file(&one->status, &other->status);
+
+    order = order ? order : (int)one->holder->index - (int)other->holder->index;
     return order ? order : one->number - other->number;
 }
 
-int descriptors_sort(struct saving *saving)
+int descriptors_sort(struct saving *first)
 {
-    saving->by_file = calloc(saving->descriptor_count + 1, sizeof *saving->by_file);
-    if (!saving->by_file)
+    size_t count = 0;
+
+    for (const struct saving *process = first; process; process = process->next)
+        count += process->descriptor_count;
+    first->by_file = calloc(count + 1, sizeof *first->by_file);
+    if (!first->by_file)
         return -ENOMEM;
-    for (size_t i = 0; i < saving->descriptor_count; i++)
-        saving->by_file[i] = &saving->descriptors[i];
-    qsort(saving->by_file, saving->descriptor_count, sizeof *saving->by_file, compare_by_file);
+    for (const struct saving *process = first; process; process = process->next)
+        for (size_t i = 0; i < process->descriptor_count; i++)
+            first->by_file[first->by_file_count++] = &process->descriptors[i];
+    qsort(first->by_file, count, sizeof *first->by_file, compare_by_file);
     return 0;
 }
 
 const struct descriptor *step_find_file(const struct saving *saving, const struct stat *file,
                                         int (*is)(const struct descriptor *descriptor, const void *wanted), const void *wanted)
 {
-    for (const struct saving *process = saving->first; process; process = process->next) {
-        size_t low = 0, high = process->descriptor_count;
-        while (low < high) {
-            size_t middle = low + (high - low) / 2;
-            if (compare_file(&process->by_file[middle]->status, file) < 0)
-                low = middle + 1;
-            else
-                high = middle;
-        }
-        for (; low < process->descriptor_count && !compare_file(&process->by_file[low]->status, file); low++)
-            if (is(process->by_file[low], wanted))
-                return process->by_file[low];
+    const struct descriptor **all = saving->first->by_file;
+    size_t low = 0, count = saving->first->by_file_count, high = count;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (compare_file(&all[middle]->status, file) < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    for (; low < count && !compare_file(&all[low]->status, file); low++)
+        if (is(all[low], wanted))
+            return all[low];
     return NULL;
 }
 
@@ -248,21 +255,42 @@ int proc_is_named(int pid, const char *name)
     return is;
 }
 
+static void children_of_thread(int pid, const char *thread, void (*each)(void *context, int child), void *context)
+{
+    char path[64], *list;
+
+    snprintf(path, sizeof path, "task/%.16s/children", thread);
+    list = proc_read(pid, path, NULL);
+    for (char *at = list; at && *at; at += strspn(at, " \n"))
+        each(context, (int)strtol(at, &at, 10));
+    free(list);
+}
+
+int proc_threads(int pid)
+{
+    char path[64];
+    struct stat status;
+
+    snprintf(path, sizeof path, "/proc/%d/task", pid);
+    return stat(path, &status) ? 0 : (int)status.st_nlink - 2;
+}
+
 void proc_children(int pid, void (*each)(void *context, int child), void *context)
 {
     char path[64];
     struct dirent *task;
     DIR *tasks;
 
+    if (proc_threads(pid) == 1) {
+        snprintf(path, sizeof path, "%d", pid);
+        children_of_thread(pid, path, each, context);
+        return;
+    }
     snprintf(path, sizeof path, "/proc/%d/task", pid);
     tasks = opendir(path);
-    while (tasks && (task = readdir(tasks))) {
-        snprintf(path, sizeof path, "task/%.16s/children", task->d_name);
-        char *list = task->d_name[0] == '.' ? NULL : proc_read(pid, path, NULL);
-        for (char *at = list; at && *at; at += strspn(at, " \n"))
-            each(context, (int)strtol(at, &at, 10));
-        free(list);
-    }
+    while (tasks && (task = readdir(tasks)))
+        if (task->d_name[0] != '.')
+            children_of_thread(pid, task->d_name, each, context);
     if (tasks)
         closedir(tasks);
 }
@@ -379,16 +407,25 @@ int64_t clock_now(clockid_t clock)
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
+static int64_t offset_of(int pid, int is_boottime)
+{
+    int64_t offset[2];
+
+    proc_clock_offset(pid, is_boottime ? "boottime" : "monotonic", offset);
+    return offset[0] * INT64_C(1000000000) + offset[1];
+}
+
 int64_t clock_ahead(const struct saving *saving, clockid_t clock)
 {
-    const char *name = clock == CLOCK_MONOTONIC ? "monotonic" : clock == CLOCK_BOOTTIME ? "boottime" : NULL;
-    int64_t own[2], theirs[2];
+    static int64_t own[2];
+    static int is_known;
 
-    if (!name)
+    if (clock != CLOCK_MONOTONIC && clock != CLOCK_BOOTTIME)
         return 0;
-    proc_clock_offset(getpid(), name, own);
-    proc_clock_offset(saving->pid, name, theirs);
-    return (theirs[0] - own[0]) * INT64_C(1000000000) + theirs[1] - own[1];
+    for (int i = 0; i < 2 && !is_known; i++)
+        own[i] = offset_of(getpid(), i);
+    is_known = 1;
+    return offset_of(saving->pid, clock == CLOCK_BOOTTIME) - own[clock == CLOCK_BOOTTIME];
 }
 
 static int compare_number(const void *number, const void *descriptor)
@@ -510,22 +547,37 @@ static void unescape(char *name)
     }
 }
 
+/* A number and the character behind it, as proc_pid_maps(5) has them; what does not fit makes *at NULL. */
+static uint64_t take_number(char **at, int base, char behind)
+{
+    char *end = *at;
+    uint64_t number = end ? strtoull(end, &end, base) : 0;
+
+    *at = end && end != *at && *end == behind ? end + 1 : NULL;
+    return number;
+}
+
 static int parse_line(char *line, struct mapping *mapping)
 {
-    char permissions[5];
-    unsigned major, minor;
-    int name = 0;
+    uint64_t major;
 
     memset(mapping, 0, sizeof *mapping);
-    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n", &mapping->start, &mapping->end,
-               permissions, &mapping->offset, &major, &minor, &mapping->inode, &name) < 7)
+    mapping->start = take_number(&line, 16, '-');
+    mapping->end = take_number(&line, 16, ' ');
+    if (!line || strnlen(line, 5) < 5)
         return -EPROTO;
-    mapping->readable = permissions[0] == 'r';
-    mapping->writable = permissions[1] == 'w';
-    mapping->executable = permissions[2] == 'x';
-    mapping->shared = permissions[3] == 's';
-    mapping->device = (uint64_t)major << 32 | minor;
-    mapping->name = strdup(name ? line + name : "");
+    mapping->readable = line[0] == 'r';
+    mapping->writable = line[1] == 'w';
+    mapping->executable = line[2] == 'x';
+    mapping->shared = line[3] == 's';
+    line += 5;
+    mapping->offset = take_number(&line, 16, ' ');
+    major = take_number(&line, 16, ':');
+    mapping->device = major << 32 | take_number(&line, 16, ' ');
+    mapping->inode = take_number(&line, 10, ' ');
+    if (!line)
+        return -EPROTO;
+    mapping->name = strdup(line + strspn(line, " "));
     if (mapping->name)
         unescape(mapping->name);
     return mapping->name ? 0 : -ENOMEM;

@@ -17,12 +17,8 @@
 /* mlock is the one flag that a twin does not inherit; smaps takes as long as a fork, so it is read only for that. */
 static int has_locked_memory(const struct saving *saving)
 {
-    char *status = proc_read(saving->pid, "status", NULL);
-    const char *locked = status ? status_field(status, "VmLck") : NULL;
-    int has = locked && strtoull(locked, NULL, 10) > 0;
-
-    free(status);
-    return has;
+    const char *locked = status_field(saving->status, "VmLck");
+    return locked && strtoull(locked, NULL, 10) > 0;
 }
 
 /* A twin has none of them: see preload/shim/ipc.c. */
@@ -34,63 +30,117 @@ static int has_segments(const struct saving *saving)
     return 0;
 }
 
-static int read_locks(struct saving *saving, int smaps)
+/* The program's own maps or smaps. When it is not dumpable only the program can open them: then they come over the socket. */
+static char *read_own(struct process *process, const char *name)
 {
-    char *text = read_all(smaps, NULL);
+    int handles[2], error, is_smaps = *name == 's';
+    char *text = proc_read(process->pid, name, NULL);
+
+    if (text || (errno != EACCES && errno != EPERM))
+        return text;
+    error = meeting_order(process, ORDER_MAPS, handles, 2);
+    if (error) {
+        errno = -error;
+        return NULL;
+    }
+    text = read_all(handles[is_smaps], NULL);
+    close(handles[0]);
+    close(handles[1]);
+    return text;
+}
+
+static int read_locks(struct process *process)
+{
+    char *text = read_own(process, "smaps");
 
     if (!text)
-        return -ENOMEM;
-    mappings_add_flags(&saving->mappings, text);
+        return -errno;
+    mappings_add_flags(&process->saving.mappings, text);
     free(text);
     return 0;
 }
 
-/* The program's own maps come over the socket: it may not be dumpable, and then only it can open them. */
-int describe_mappings(struct process *process)
+/* A fork leaves mappings out, and adds none: so what is as large is the same. */
+static int is_as_large(int pid, int other)
+{
+    char *one = proc_read(pid, "statm", NULL), *two = proc_read(other, "statm", NULL);
+    int is = one && two && strtoull(one, NULL, 10) == strtoull(two, NULL, 10);
+
+    free(one);
+    free(two);
+    return is;
+}
+
+static int mark_copies(struct process *process)
 {
     struct saving *saving = &process->saving;
     struct mappings twin = { 0 };
-    int handles[2] = { -1, -1 }, error = meeting_order(process, ORDER_MAPS, handles, 2);
-    char *text = error ? NULL : read_all(handles[0], NULL), *twin_text;
+    char *text;
+    int error;
 
-    if (!error)
-        error = text ? mappings_parse(text, &saving->mappings) : -ENOMEM;
+    if (saving->view == saving->pid || is_as_large(saving->pid, saving->view))
+        return memory_mark_copies(saving, &saving->mappings, process->page);
+    text = proc_read(saving->view, "maps", NULL);
+    error = text ? mappings_parse(text, &twin) : -errno;
     free(text);
-    if (!error && (has_locked_memory(saving) || has_segments(saving)))
-        error = read_locks(saving, handles[1]);
-    for (int i = 0; i < 2; i++)
-        if (handles[i] >= 0)
-            close(handles[i]);
-    if (error)
-        return fail_with(process, error, "the program's mappings cannot be read");
-    twin_text = proc_read(saving->view, "maps", NULL);
-    error = twin_text ? mappings_parse(twin_text, &twin) : -errno;
-    free(twin_text);
     if (!error)
         error = memory_mark_copies(saving, &twin, process->page);
     mappings_free(&twin);
+    return error;
+}
+
+int describe_copies(struct process *process)
+{
+    int error = mark_copies(process);
     return error ? fail_with(process, error, "the program's mappings") : 0;
 }
 
-static int describe_one(struct saving *saving, int number, struct descriptor *descriptor)
+static int describe_mappings(struct process *process, const char *maps)
 {
-    char name[64];
+    struct saving *saving = &process->saving;
+    int error = maps ? mappings_parse(maps, &saving->mappings) : -errno;
+
+    if (!error && (has_locked_memory(saving) || has_segments(saving)))
+        error = read_locks(process);
+    return error ? fail_with(process, error, "the program's mappings cannot be read") : 0;
+}
+
+/* Directories of /proc/PID. The twin has the same table as the program, which may not be looked at when it is not dumpable. */
+struct tables {
+    int fd, fdinfo; /* -1: none */
+};
+
+static char *read_info(const struct tables *tables, const char *number)
+{
+    int fd = openat(tables->fdinfo, number, O_RDONLY | O_CLOEXEC);
+    char *text = fd < 0 ? NULL : read_all(fd, NULL);
+
+    if (fd >= 0)
+        close(fd);
+    return text;
+}
+
+static int describe_one(struct saving *saving, const struct tables *tables, int number, struct descriptor *descriptor)
+{
+    char name[16], target[MAX_PATH];
     char *info;
+    ssize_t length;
 
     memset(descriptor, 0, sizeof *descriptor);
     descriptor->holder = saving;
     descriptor->number = descriptor->same_as = number;
-    snprintf(name, sizeof name, "fd/%d", number);
-    descriptor->target = proc_link(saving->view, name);
-    snprintf(name, sizeof name, "/proc/%d/fd/%d", saving->view, number);
-    if (!descriptor->target && errno == ENAMETOOLONG)
+    snprintf(name, sizeof name, "%d", number);
+    length = readlinkat(tables->fd, name, target, sizeof target - 1);
+    if (length < 0 && errno == ENAMETOOLONG)
         return refuse(saving, "R-LONG-PATH", "the path of descriptor %d is longer than the kernel tells (%d bytes)", number, MAX_PATH - 1);
-    if (!descriptor->target || stat(name, &descriptor->status))
+    if (length < 0 || fstatat(tables->fd, name, &descriptor->status, 0))
         return -errno;
-    snprintf(name, sizeof name, "fdinfo/%d", number);
-    info = proc_read(saving->view, name, NULL);
-    if (!info || !status_field(info, "flags"))
-        return -EPROTO;
+    descriptor->target = strndup(target, (size_t)length);
+    info = read_info(tables, name);
+    if (!descriptor->target || !info || !status_field(info, "flags")) {
+        free(info);
+        return descriptor->target ? -EPROTO : -ENOMEM;
+    }
     descriptor->flags = (int)strtol(status_field(info, "flags"), NULL, 8);
     descriptor->position = strtoll(status_field(info, "pos"), NULL, 10);
     const char *locks = status_field(info, "lock"), *index = status_field(info, "tty-index");
@@ -122,7 +172,7 @@ static int by_description(const void *a, const void *b)
     order = order ? order : compare((uint64_t)(one->flags & ~O_CLOEXEC), (uint64_t)(other->flags & ~O_CLOEXEC));
     if (order || one == other)
         return order;
-    compared = syscall(SYS_kcmp, one->holder->view, other->holder->view, KCMP_FILE, one->number, other->number);
+    compared = syscall(SYS_kcmp, one->holder->look, other->holder->look, KCMP_FILE, one->number, other->number);
     if (compared < 0) {
         unanswered.error = errno;
         unanswered.one = one->number;
@@ -131,8 +181,9 @@ static int by_description(const void *a, const void *b)
     return compared == 0 ? 0 : compared == 1 ? -1 : 1;
 }
 
-/* Two numbers for one open file description. `seen` is a tree (tsearch(3)): there may be very many that look alike. */
-static int find_shared(struct saving *saving, struct descriptor *descriptor, void **seen)
+/* The first descriptor that leads to the same open file description, perhaps itself. `seen` is a tree (tsearch(3)): there may be very many
+ * that look alike. */
+static int find_first(struct saving *saving, struct descriptor *descriptor, void **seen, struct descriptor **ret_first)
 {
     struct descriptor **found = tsearch(descriptor, seen, by_description);
 
@@ -142,7 +193,7 @@ static int find_shared(struct saving *saving, struct descriptor *descriptor, voi
         return unanswered.error == ENOSYS ? refuse(saving, "R-KCMP", "this kernel has no kcmp, and descriptors %d and %d look alike",
                                                    unanswered.other, unanswered.one)
                                           : -unanswered.error;
-    descriptor->same_as = (*found)->number;
+    *ret_first = *found;
     return 0;
 }
 
@@ -156,16 +207,13 @@ static int by_number(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-static int list_numbers(int pid, int **ret_numbers, size_t *ret_count)
+static int list_numbers(int table, int **ret_numbers, size_t *ret_count)
 {
-    char path[64];
     size_t room = 0, count = 0;
-    int *numbers = NULL;
-    DIR *directory;
+    int *numbers = NULL, fd = dup(table);
+    DIR *directory = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *entry;
 
-    snprintf(path, sizeof path, "/proc/%d/fd", pid);
-    directory = opendir(path);
     if (!directory)
         return -errno;
     while ((entry = readdir(directory))) {
@@ -186,21 +234,37 @@ static int list_numbers(int pid, int **ret_numbers, size_t *ret_count)
     return 0;
 }
 
-int describe_descriptors(struct process *process)
+static int open_table(int pid, const char *name)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "/proc/%d/%s", pid, name);
+    return open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+}
+
+static struct tables tables_open(const struct saving *saving)
+{
+    return (struct tables){ open_table(saving->look, "fd"), open_table(saving->look, "fdinfo") };
+}
+
+static void tables_close(const struct tables *tables)
+{
+    if (tables->fd >= 0)
+        close(tables->fd);
+    if (tables->fdinfo >= 0)
+        close(tables->fdinfo);
+}
+
+static int describe_numbers(struct process *process, const struct tables *tables, const int *numbers, size_t count)
 {
     struct saving *saving = &process->saving;
-    int *numbers = NULL;
     void *seen = NULL;
-    size_t count = 0;
-    int error = list_numbers(saving->view, &numbers, &count);
+    int error = 0;
 
     unanswered.error = 0;
-    saving->descriptors = calloc(count + 1, sizeof *saving->descriptors);
-    if (!saving->descriptors)
-        error = -ENOMEM;
     for (size_t i = 0; !error && i < count; i++) {
-        struct descriptor *descriptor = &saving->descriptors[saving->descriptor_count];
-        error = describe_one(saving, numbers[i], descriptor);
+        struct descriptor *descriptor = &saving->descriptors[saving->descriptor_count], *first;
+        error = describe_one(saving, tables, numbers[i], descriptor);
         if (error == -ENOENT || (descriptor->target && !strcmp(descriptor->target, process->step->request->directory))) {
             free(descriptor->locks);
             free(descriptor->target); /* a parked thread looks whether we live: nothing else can come and go */
@@ -208,83 +272,82 @@ int describe_descriptors(struct process *process)
             continue;
         }
         saving->descriptor_count++;
-        if (!error)
-            error = find_shared(saving, descriptor, &seen);
+        if (!error && !(error = find_first(saving, descriptor, &seen, &first)))
+            descriptor->same_as = first->number;
     }
     tdestroy(seen, keep);
-    free(numbers);
+    return error;
+}
+
+static int describe_descriptors(struct process *process)
+{
+    struct saving *saving = &process->saving;
+    struct tables tables = tables_open(saving);
+    int *numbers = NULL, error = tables.fd < 0 || tables.fdinfo < 0 ? -errno : 0;
+    size_t count = 0;
+
     if (!error)
-        error = descriptors_sort(saving);
+        error = list_numbers(tables.fd, &numbers, &count);
+    saving->descriptors = calloc(count + 1, sizeof *saving->descriptors);
+    if (!saving->descriptors)
+        error = -ENOMEM;
+    if (!error)
+        error = describe_numbers(process, &tables, numbers, count);
+    free(numbers);
+    tables_close(&tables);
     return error ? fail_with(process, error, "the program's descriptors cannot be read") : 0;
+}
+
+static int describe(struct process *process, int look, const char *maps)
+{
+    int status;
+
+    process->saving.look = look;
+    status = describe_mappings(process, maps);
+    return status ? status : describe_descriptors(process);
+}
+
+/* No order may be given here: the process has one. */
+int describe_meanwhile(struct process *process)
+{
+    char *maps = proc_read(process->pid, "maps", NULL);
+    int status = maps ? describe(process, process->pid, maps) : 0;
+
+    free(maps);
+    return status;
+}
+
+int describe_process(struct process *process)
+{
+    char *maps = process->saving.look ? NULL : read_own(process, "maps");
+    int status = process->saving.look ? 0 : describe(process, process->saving.view, maps);
+
+    free(maps);
+    return status;
 }
 
 /* ---- between processes ---- */
 
-static int by_looks(const void *a, const void *b)
+static int find_shared(struct saving *saving, void **seen)
 {
-    const struct descriptor *one = *(const struct descriptor *const *)a, *other = *(const struct descriptor *const *)b;
+    int error = 0;
 
-    if (one->status.st_ino != other->status.st_ino)
-        return one->status.st_ino < other->status.st_ino ? -1 : 1;
-    if (one->status.st_dev != other->status.st_dev)
-        return one->status.st_dev < other->status.st_dev ? -1 : 1;
-    if (one->position != other->position)
-        return one->position < other->position ? -1 : 1;
-    return (one->flags & ~O_CLOEXEC) - (other->flags & ~O_CLOEXEC);
-}
-
-/* By looks, and of those that look alike first the one of the first process. */
-static int by_looks_and_process(const void *a, const void *b)
-{
-    const struct descriptor *one = *(const struct descriptor *const *)a, *other = *(const struct descriptor *const *)b;
-    int order = by_looks(a, b);
-
-    return order ? order : (int)one->holder->index - (int)other->holder->index;
-}
-
-/* One of several that look alike: is it the description of one that stands before it? */
-static int find_sharer(struct descriptor **alike, size_t count)
-{
-    struct descriptor *descriptor = alike[count];
-
-    for (size_t i = 0; i < count && !descriptor->shares; i++) {
-        if (alike[i]->shares || alike[i]->holder == descriptor->holder)
-            continue;
-        long compared = syscall(SYS_kcmp, alike[i]->holder->view, descriptor->holder->view, KCMP_FILE, alike[i]->number, descriptor->number);
-        if (compared < 0)
-            return -errno;
-        if (!compared)
-            descriptor->shares = alike[i];
+    for (size_t i = 0; i < saving->descriptor_count && !error; i++) {
+        struct descriptor *descriptor = &saving->descriptors[i], *first = descriptor;
+        if (descriptor->same_as == descriptor->number)
+            error = find_first(saving, descriptor, seen, &first);
+        if (first != descriptor)
+            descriptor->shares = first;
     }
-    return 0;
-}
-
-static struct descriptor **gather_all(struct step *step, size_t *ret_count)
-{
-    size_t count = 0;
-    struct descriptor **all;
-
-    for (struct process *process = step->processes; process; process = process->next)
-        count += process->saving.descriptor_count;
-    all = calloc(count + 1, sizeof *all);
-    *ret_count = 0;
-    for (struct process *process = step->processes; all && process; process = process->next)
-        for (size_t i = 0; i < process->saving.descriptor_count; i++)
-            if (process->saving.descriptors[i].same_as == process->saving.descriptors[i].number)
-                all[(*ret_count)++] = &process->saving.descriptors[i];
-    if (all)
-        qsort(all, *ret_count, sizeof *all, by_looks_and_process);
-    return all;
+    return error;
 }
 
 /* Two processes with one table of descriptors, or one working directory: clone(2) with CLONE_FILES or CLONE_FS. */
 static int refuse_clones(struct process *process)
 {
-    char *status = proc_read(process->pid, "status", NULL);
-    const char *parent = status ? status_field(status, "PPid") : NULL;
+    const char *parent = status_field(process->saving.status, "PPid");
     int pid = parent ? atoi(parent) : 0, error = 0;
 
-    free(status);
     for (const struct process *other = process->step->processes; other && !error; other = other->next)
         if (other->pid == pid && (!syscall(SYS_kcmp, process->pid, pid, KCMP_FILES, 0, 0) || !syscall(SYS_kcmp, process->pid, pid, KCMP_FS, 0, 0)))
             error = refuse(&process->saving, "R-CLONE", "processes %d and %d share their table of descriptors, or their working directory", pid,
@@ -294,28 +357,22 @@ static int refuse_clones(struct process *process)
 
 int describe_sharing(struct step *step)
 {
-    struct process *process = step->processes;
-    size_t count, first = 0;
-    struct descriptor **all;
-    int error = 0;
+    struct process *first = step->processes;
+    void *seen = NULL;
+    int error = descriptors_sort(&first->saving);
 
-    if (!process->next)
-        return 0;
-    all = gather_all(step, &count);
-    if (!all)
-        return fail_with(process, -ENOMEM, "the program's descriptors");
-    for (size_t i = 1; i < count && !error; i++) {
-        if (by_looks(&all[i], &all[first]))
-            first = i;
-        error = find_sharer(all + first, i - first);
+    if (error || !first->next)
+        return error ? fail_with(first, error, "the program's descriptors") : 0;
+    unanswered.error = 0;
+    for (struct process *process = first; process && !error; process = process->next) {
+        error = find_shared(&process->saving, &seen);
+        if (!error)
+            error = refuse_clones(process);
+        if (error)
+            error = fail_with(process, error, "descriptors that processes share");
     }
-    free(all);
-    if (error == -ENOSYS)
-        error = refuse(&process->saving, "R-KCMP", "this kernel has no kcmp, and processes have descriptors that look alike");
-    for (; process && !error; process = process->next)
-        if ((error = refuse_clones(process)))
-            return fail_with(process, error, "processes that share");
-    return error ? fail_with(step->processes, error, "descriptors that processes share") : 0;
+    tdestroy(seen, keep);
+    return error;
 }
 
 static void close_if_open(int *fd)
@@ -333,6 +390,8 @@ void describe_free(struct process *process)
         free(saving->descriptors[i].target);
         free(saving->descriptors[i].locks);
     }
+    free(saving->status);
+    saving->status = NULL;
     free(saving->descriptors);
     free(saving->by_file);
     contents_forget(saving);
@@ -341,6 +400,7 @@ void describe_free(struct process *process)
     unix_forget(saving);
     inet_ends_forget(saving);
     buffer_free(&saving->watches);
+    buffer_free(&saving->copied_parts);
     mappings_free(&saving->mappings);
     close_if_open(&saving->memory);
     close_if_open(&saving->pagemap);

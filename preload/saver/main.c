@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -161,15 +163,6 @@ static int for_all(struct step *step, int (*what)(struct process *process))
     return status;
 }
 
-static int take_twins(struct step *step)
-{
-    int is_short = twin_memory_is_short(step), status = 0;
-
-    for (struct process *process = step->processes; process && !status; process = process->next)
-        status = twin_take(process, is_short);
-    return status;
-}
-
 static int hold_kinds(struct process *process)
 {
     for (size_t i = 0; kinds[i]; i++) {
@@ -216,15 +209,16 @@ static int take_moment(struct step *step, struct image_writer *writer)
         process->saving.fetch_memory = meeting_fetch_memory;
         process->saving.ask = stop_ask;
     }
-    if ((status = for_all(step, signals_collect)) || (status = take_twins(step)) || (status = for_all(step, describe_descriptors)) ||
-        (status = describe_sharing(step)) || (status = for_all(step, describe_mappings)) || (status = for_all(step, twin_copy)))
+    if ((status = for_all(step, signals_collect)) || (status = twins_take(step, describe_meanwhile)) ||
+        (status = for_all(step, describe_process)) || (status = describe_sharing(step)) || (status = for_all(step, describe_copies)) ||
+        (status = for_all(step, twin_copy)))
         return status;
     fill_header(step);
     if (!(status = for_all(step, save_descriptors)) && !(status = for_all(step, hold_kinds)))
         status = for_all(step, save_early_kinds); /* behind them, for the clocks */
     for (struct process *process = step->processes; process; process = process->next)
         handles_forget(&process->saving);
-    return status ? status : for_all(step, twin_leave);
+    return status ? status : twins_leave(step);
 }
 
 static int save_memory(struct process *process)
@@ -247,8 +241,10 @@ static int save_memory(struct process *process)
 
 static int write_image(struct step *step, struct image_writer *writer, const char *name, char *ret_path)
 {
-    int status = for_all(step, save_memory), error;
+    int status = for_all(step, twin_meet), error;
 
+    if (!status)
+        status = for_all(step, save_memory);
     if (status)
         return status;
     error = image_write_end(writer);
@@ -392,6 +388,16 @@ static void widen_limits(void)
         }
 }
 
+/* What is freed is soon wanted again, while the program stands still: it is kept, and comes in large pieces. */
+static void keep_memory(void)
+{
+    enum { PIECE = 4 << 20 };
+
+    mallopt(M_TOP_PAD, PIECE);
+    mallopt(M_TRIM_THRESHOLD, INT_MAX);
+    mallopt(M_MMAP_THRESHOLD, PIECE);
+}
+
 int main(int count, char **arguments)
 {
     struct request request = { .deadline = INT64_MAX, .starter = getppid() };
@@ -409,6 +415,7 @@ int main(int count, char **arguments)
     sigprocmask(SIG_SETMASK, &none, NULL); /* the shim starts us with all blocked */
     umask(077);
     widen_limits();
+    keep_memory();
     if (read_options(count, arguments, &request)) {
         fprintf(stderr, "stasis-saver is started by `stasis checkpoint`, a signal or the interval; see stasis(1)\n");
         return EXIT_USAGE;

@@ -50,14 +50,30 @@ static int is_in_vain(const struct process *process, int pid)
     return __atomic_load_n(&page->answer, __ATOMIC_SEQ_CST) == process->last_order && page->result < 0 ? page->result : 0;
 }
 
-static int is_peer(int connection, int pid)
+/* Who has come; 0: a stranger. */
+static int peer_of(int connection)
 {
     struct timeval patience = { .tv_sec = MEETING_SECONDS };
     struct ucred peer;
     socklen_t length = sizeof peer;
 
-    return !getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &length) && peer.uid == geteuid() && peer.pid == pid &&
-           !setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    return !getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &length) && peer.uid == geteuid() &&
+                   !setsockopt(connection, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience)
+               ? peer.pid
+               : 0;
+}
+
+/* Twins come in any order. */
+static void keep_for_its_turn(struct step *step, int pid, int connection)
+{
+    struct process *process = step->processes;
+
+    while (process && (process->saving.view != pid || process->saving.pid == pid || process->twin >= 0))
+        process = process->next;
+    if (process)
+        process->twin = connection;
+    else
+        close(connection);
 }
 
 /* The program stands still meanwhile: looked after every MEETING_LOOK_MILLISECONDS. */
@@ -74,12 +90,13 @@ int meeting_accept(struct process *process, int pid, int *ret_connection)
         if (ready <= 0 && (error = is_in_vain(process, pid)))
             return error;
         int fd = ready <= 0 ? -1 : accept4(process->step->listener, NULL, NULL, SOCK_CLOEXEC);
-        if (fd >= 0 && is_peer(fd, pid)) {
+        int peer = fd < 0 ? 0 : peer_of(fd);
+        if (peer == pid) {
             *ret_connection = fd;
             return 0;
         }
         if (fd >= 0)
-            close(fd);
+            keep_for_its_turn(process->step, peer, fd);
     }
     return -ETIMEDOUT;
 }

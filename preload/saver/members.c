@@ -366,10 +366,9 @@ static int may_be_orphan(struct step *step, int pid)
 }
 
 /* A child of a child that has ended since the stop began. */
-int members_find_orphans(struct step *step, int *ret_news)
+int members_find_orphans(struct step *step, int *ret_pending, int *ret_news)
 {
     struct born *now = list_processes();
-    int pending;
 
     if (!now || !step->born)
         return fail(step, EXIT_SYSTEM, "no checkpoint: out of memory");
@@ -378,7 +377,7 @@ int members_find_orphans(struct step *step, int *ret_news)
             summon(now->pids[i], ORPHAN_MILLISECONDS);
     forget_born(step);
     step->born = now;
-    return members_look(step, &pending, ret_news);
+    return members_look(step, ret_pending, ret_news);
 }
 
 /* ---- the whole ---- */

@@ -31,6 +31,7 @@ struct process {
     int64_t pageless_since;
     int64_t asked_at;         /* for its page */
     int is_open;              /* nothing keeps it from stopping: obstacles.c */
+    int has_room;             /* its page, for what it will say */
     int twin;                 /* connection to the twin; -1: none */
     uint32_t sequence;        /* of orders */
     uint32_t last_order;
@@ -83,7 +84,7 @@ int members_any_is_dead(const struct step *step);
 /* Looks once at who is there now: in *ret_pending how many have no page yet; 1 in *ret_news when that has changed. */
 int members_look(struct step *step, int *ret_pending, int *ret_news);
 /* While all stand: those whose parents are none of ours, as members_look(). */
-int members_find_orphans(struct step *step, int *ret_news);
+int members_find_orphans(struct step *step, int *ret_pending, int *ret_news);
 struct process *members_parent(const struct process *process); /* NULL: none of ours */
 void members_sort(struct step *step);             /* as the image has them */
 
@@ -125,16 +126,18 @@ int signals_list_timers(struct process *process);       /* before ORDER_DESCRIBE
 int signals_collect(struct process *process);           /* and behind it: what waits, in page->waiting */
 
 /* describe.c: what is looked at while the program is stopped. Exit status. */
-int describe_mappings(struct process *process);
-int describe_descriptors(struct process *process);
+int describe_meanwhile(struct process *process);  /* its mappings and descriptors, if it can be looked at without a twin, */
+int describe_process(struct process *process);    /* and if that has not been done: with its twin */
+int describe_copies(struct process *process);     /* what the twin has not */
 int describe_sharing(struct step *step);          /* behind the descriptors of all */
 void describe_free(struct process *process);
 
 /* twin.c: exit status. */
-int twin_memory_is_short(const struct step *step);
-int twin_take(struct process *process, int memory_is_short); /* the view: a twin, or else the process itself */
+/* The views: twins, or else the processes themselves. Programs fork while we do something else for each. */
+int twins_take(struct step *step, int (*meanwhile)(struct process *process));
 int twin_copy(struct process *process);                 /* what the twin lacks */
-int twin_leave(struct process *process);                /* it leaves the descriptors and hands over its memory */
+int twins_leave(struct step *step);                     /* the descriptors: the programs may run on */
+int twin_meet(struct process *process);                 /* then it hands over its memory */
 void twin_end(struct process *process);
 
 /* pages.c: the contents of memory, by several workers. -errno; -ETIMEDOUT at the deadline. */

@@ -99,25 +99,34 @@ static int ask_thread(struct process *process, uint32_t tid, const char *status)
     return error ? fail_with(process, error, "the signals that wait") : 0;
 }
 
+/* 1 when signals wait for a thread, or, for the main one, for the process. */
+static int has_waiting(const struct process *process, uint32_t tid, const char *status)
+{
+    uint64_t waits = mask_of(status, "SigPnd");
+
+    if (tid == process->page->pid)
+        waits |= mask_of(status, "ShdPnd");
+    return !!(waits & ~ours(process->page));
+}
+
 int signals_collect(struct process *process)
 {
     const struct agent_page *page = process->page;
     int status = 0;
 
+    process->saving.status = proc_read(process->saving.pid, "status", NULL);
     process->page->waiting_count = process->page->waiting_room = 0;
     for (uint32_t i = 0; !status && i < process->saving.thread_count; i++) {
         uint32_t tid = page->threads[i].tid;
         char path[64];
         snprintf(path, sizeof path, "task/%u/status", tid);
-        char *text = proc_read(process->saving.pid, path, NULL);
-        uint64_t waits = text ? mask_of(text, "SigPnd") : 0;
-        if (text && tid == page->pid)
-            waits |= mask_of(text, "ShdPnd"); /* of the process: its main thread sees to it */
+        char *of_thread = tid == page->pid ? NULL : proc_read(process->saving.pid, path, NULL);
+        const char *text = tid == page->pid ? process->saving.status : of_thread;
         if (!text)
             status = fail_with(process, -errno, "the signals that wait");
-        else if (waits & ~ours(page))
+        else if (has_waiting(process, tid, text))
             status = ask_thread(process, tid, text);
-        free(text);
+        free(of_thread);
     }
     process->saving.waiting_count = page->waiting_count;
     return status;

@@ -17,7 +17,7 @@
 
 #include "saver.h"
 
-enum { ORDER_SECONDS = 60, LET_OUT_SECONDS = 2, STOP_MILLISECONDS_EACH = 20 };
+enum { ORDER_SECONDS = 60, LET_OUT_SECONDS = 2 };
 
 static void wake(uint32_t *word)
 {
@@ -76,6 +76,7 @@ struct stopping {
     struct sent sent;
     struct sent by_libc_signal; /* those that were sent the other one, too */
     struct obstacle obstacle;
+    int64_t since;
 };
 
 static int was_sent(struct sent *sent, uint32_t tid)
@@ -159,15 +160,14 @@ static int scan_threads(struct process *process, uint32_t *ret_tid, uint32_t *re
     return *ret_count ? running : -ESRCH;
 }
 
-/* Slots for twice the threads there are: memory that tmpfs cannot refuse any more when they park. */
+/* Slots for twice the threads there are: memory that tmpfs cannot refuse any more when they park. While the program runs for most of them. */
 static int make_room(struct process *process)
 {
-    char *status = proc_read((int)process->page->pid, "status", NULL);
-    const char *threads = status ? status_field(status, "Threads") : NULL;
-    uint64_t room = (threads ? strtoull(threads, NULL, 10) : 1) * 2 + 64;
     const size_t ranges = offsetof(struct agent_page, range_count), threads_at = offsetof(struct agent_page, threads);
+    uint64_t threads = (uint64_t)proc_threads(process->pid), room = threads * 2 + 64;
 
-    free(status);
+    if (process->has_room && threads * 2 <= process->page->thread_room)
+        return 0;
     if (room > AGENT_MAX_THREADS)
         room = AGENT_MAX_THREADS;
     if (fallocate(process->page_descriptor, 0, (off_t)ranges, (off_t)(threads_at - ranges + room * sizeof *process->page->threads)) ||
@@ -175,6 +175,7 @@ static int make_room(struct process *process)
         return fail(process->step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe %ju threads: %s", (uintmax_t)room,
                     strerror(errno));
     process->page->thread_room = (uint32_t)room;
+    process->has_room = 1;
     return 0;
 }
 
@@ -274,15 +275,34 @@ static int send_to_let_out(struct process *process)
     return error == -ESRCH ? 0 : error;
 }
 
+enum { PARK_NANOSECONDS = 2000000 };
+
+/* It has been told a moment ago. */
+static int may_be_on_its_way(const struct process *process)
+{
+    return now_nanoseconds() - process->stopping->since < PARK_NANOSECONDS;
+}
+
+/* Then one slot tells all. */
+static int is_parked_alone(const struct process *process)
+{
+    const struct agent_page *page = process->page;
+
+    return __atomic_load_n(&page->parked, __ATOMIC_SEQ_CST) == 1 && is_parked(page, page->pid) && proc_threads(process->pid) == 1;
+}
+
 /* One look at a process that has the order. *ret_tid: a thread that has not come; 0: all have, or it has ended. Exit status. */
 static int look_at_threads(struct process *process, uint32_t *ret_tid)
 {
     struct agent_page *page = process->page;
-    uint32_t count = 0;
+    uint32_t count = 1;
     int running = send_to_let_out(process);
 
+    *ret_tid = page->pid;
+    if (!running && process->stopping->sent.look && !__atomic_load_n(&page->parked, __ATOMIC_SEQ_CST) && may_be_on_its_way(process))
+        return 0;
     *ret_tid = 0;
-    if (!running)
+    if (!running && !is_parked_alone(process))
         running = scan_threads(process, ret_tid, &count);
     if (running < 0 && running != -ESRCH)
         return fail(process->step, EXIT_SYSTEM, "no checkpoint: the stop signal cannot be queued: %s", strerror(-running));
@@ -339,6 +359,7 @@ static int give_stop(struct process *process)
     process->saving.page_device = process->page_device;
     process->saving.page_inode = process->page_inode;
     process->saving.memory = process->saving.pagemap = process->saving.copies = -1;
+    process->stopping->since = now_nanoseconds();
     begin_stop(process);
     process->stopped = 1;
     return 0;
@@ -356,12 +377,19 @@ static int look_closer(struct process *process, uint32_t tid)
     return obstacles_look(process, obstacle, obstacle->tid ? obstacle->tid : tid) ? EXIT_REFUSED : 0;
 }
 
-/* One look at all that have pages: in *ret_late one that has not come, and the thread. */
-static int look_at_all(struct step *step, struct process **ret_late, uint32_t *ret_tid)
+/* Those that have not come: how many, one of them, and a thread of it. */
+struct late {
+    int count;
+    struct process *process;
+    uint32_t tid;
+};
+
+/* One look at all that have pages. */
+static int look_at_all(struct step *step, struct late *ret_late)
 {
     int status = 0;
 
-    *ret_late = NULL;
+    *ret_late = (struct late){ 0 };
     for (struct process *process = step->processes; process && !status; process = process->next) {
         uint32_t tid;
         if (!process->page || process->is_parked)
@@ -374,55 +402,64 @@ static int look_at_all(struct step *step, struct process **ret_late, uint32_t *r
             tid = process->page->pid;
         } else if (status || !process->stopped || !tid)
             continue;
-        else
+        else if (!may_be_on_its_way(process))
             status = look_closer(process, tid);
-        *ret_late = process;
-        *ret_tid = tid;
+        *ret_late = (struct late){ ret_late->count + 1, process, tid };
     }
     return status;
 }
 
-static int fail_late(struct step *step, struct process *late, uint32_t tid)
+static int fail_late(struct step *step, const struct late *late)
 {
     if (now_nanoseconds() > step->request->deadline)
         return stop_given_up(step);
-    if (late)
-        return obstacles_fail(late, tid);
+    if (late->process)
+        return obstacles_fail(late->process, late->tid);
     return fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: processes are born faster than they can be stopped, or one does "
                 "not come up");
+}
+
+/* Many processes take long on a busy machine: time counts only while there are never fewer that have not come. */
+struct patience {
+    int least;
+    int64_t end;
+};
+
+static int is_over(const struct step *step, struct patience *patience, int left)
+{
+    int64_t now = now_nanoseconds();
+
+    if (left < patience->least)
+        *patience = (struct patience){ left, now + STOP_DEADLINE_SECONDS * INT64_C(1000000000) };
+    return now > patience->end || now > step->request->deadline;
 }
 
 /* Waits for those that are there; then looks who else is, until nobody is new. Children of a process whose children are just
  * ending may be missed by a look at /proc: so a second one must see what the first saw. */
 static int stop_everybody(struct step *step)
 {
-    struct process *late;
-    uint32_t tid = 0;
-    int status, pending, news, quiet = 0, count = 0;
+    struct patience patience = { .least = INT_MAX };
+    int calm = 0;
 
-    for (struct process *process = step->processes; process; process = process->next)
-        count++;
-    int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000) + count * STOP_MILLISECONDS_EACH * INT64_C(1000000);
-    if (deadline > step->request->deadline)
-        deadline = step->request->deadline;
-    while (quiet < 2) {
-        status = look_at_all(step, &late, &tid);
-        pending = news = 0;
-        if (!status && !late)
+    while (!calm) {
+        struct late late;
+        int pending = 0, news = 0, status = look_at_all(step, &late);
+        if (!status && !late.count)
             status = members_look(step, &pending, &news);
-        if (!status && !late && !pending && !news && !quiet)
-            status = members_find_orphans(step, &news);
+        if (!status && !late.count && !pending && !news) {
+            status = members_find_orphans(step, &pending, &news);
+            calm = !pending && !news;
+        }
         if (status)
             return status;
         if (!step->processes)
             return fail(step, EXIT_NO_IMAGE, "no checkpoint: the program has ended");
-        quiet = late || pending || news ? 0 : quiet + 1;
-        if (!late && !pending)
+        if (!late.count && !pending)
             continue;
-        if (now_nanoseconds() > deadline)
-            return fail_late(step, late, tid);
-        if (late)
-            wait_word(&late->page->parked, late->page->parked, 1);
+        if (is_over(step, &patience, late.count + pending))
+            return fail_late(step, &late);
+        if (late.count)
+            wait_word(&late.process->page->parked, late.process->page->parked, 1);
         else
             poll(NULL, 0, 1);
     }
@@ -442,13 +479,18 @@ static int ask_for_ipc(struct process *process)
     return stop_order(process, ORDER_IPC) ? fail(process->step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer") : 0;
 }
 
+/* All obey at the same time. */
 static int describe_all(struct step *step)
 {
     int status = 0;
 
     for (struct process *process = step->processes; process && !status; process = process->next) {
         status = signals_list_timers(process);
-        if (!status && stop_order(process, ORDER_DESCRIBE))
+        if (!status)
+            stop_order_give(process, ORDER_DESCRIBE);
+    }
+    for (struct process *process = step->processes; process && !status; process = process->next) {
+        if (stop_order_wait(process))
             status = fail(step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer");
         if (!status)
             status = ask_for_ipc(process);
@@ -463,6 +505,8 @@ int stop_all(struct step *step)
     for (struct process *process = step->processes; process && !status; process = process->next) {
         status = process->page ? obstacles_before(process) : 0;
         process->is_open = process->page && !status;
+        if (process->is_open)
+            status = make_room(process);
         if (status && members_page_is_dead(process)) {
             step->message[0] = 0;
             status = 0;

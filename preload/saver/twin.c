@@ -80,15 +80,13 @@ static uint64_t kilobytes(const char *text, const char *key)
 
 static uint64_t bytes_of(const struct process *process)
 {
-    char *status = proc_read(process->pid, "status", NULL);
-    uint64_t private = kilobytes(status, "RssAnon"), shared = kilobytes(status, "RssShmem");
+    uint64_t private = kilobytes(process->saving.status, "RssAnon"), shared = kilobytes(process->saving.status, "RssShmem");
 
-    free(status);
     return private == UINT64_MAX ? 0 : private + (shared == UINT64_MAX ? 0 : shared /* copied at once */);
 }
 
 /* In the worst case the programs write to all their pages while the image is written, and each is there twice. */
-int twin_memory_is_short(const struct step *step)
+static int memory_is_short(const struct step *step)
 {
     char *machine = NULL;
     uint64_t needs = 0, has, room = cgroup_room(step->processes->pid);
@@ -120,24 +118,49 @@ static int take_handles(struct process *process)
     return 0;
 }
 
-int twin_take(struct process *process, int memory_is_short)
+/* 0: it has died. */
+static int await_answer(const struct agent_page *page, enum twin_answer wanted)
 {
-    struct agent_page *page = process->page;
+    uint32_t answer;
 
-    process->saving.test_fail = getenv(ENV_TEST_FAIL);
-    if (memory_is_short || text_list_holds(process->saving.test_fail, "fork") || stop_order(process, ORDER_TWIN))
-        return take_handles(process);
-    while (!__atomic_load_n(&page->twin_answer, __ATOMIC_SEQ_CST)) {
+    while ((answer = __atomic_load_n(&page->twin_answer, __ATOMIC_SEQ_CST)) < wanted) {
         struct timespec timeout = { .tv_sec = 1 };
-        char *state = proc_read(page->twin_pid, "stat", NULL), *at = state ? strrchr(state, ')') : NULL;
-        int dead = !at || at[2] == 'Z';
-        free(state);
-        if (dead)
-            return take_handles(process);
-        syscall(SYS_futex, &page->twin_answer, FUTEX_WAIT, 0, &timeout, NULL, 0);
+        if (proc_has_ended(page->twin_pid))
+            return 0;
+        syscall(SYS_futex, &page->twin_answer, FUTEX_WAIT, answer, &timeout, NULL, 0);
     }
-    process->saving.view = page->twin_pid;
+    return 1;
+}
+
+static int take(struct process *process, int is_coming)
+{
+    if (!is_coming || stop_order_wait(process) || !await_answer(process->page, TWIN_STANDS))
+        return take_handles(process);
+    process->saving.view = process->page->twin_pid;
     return 0;
+}
+
+enum { FORKS_AT_ONCE = 16 }; /* each is a process more for a moment */
+
+int twins_take(struct step *step, int (*meanwhile)(struct process *process))
+{
+    int is_short = memory_is_short(step) || text_list_holds(getenv(ENV_TEST_FAIL), "fork"), status = 0, ahead = 0;
+    struct process *next = step->processes;
+
+    for (struct process *process = step->processes; process && !status; process = process->next, ahead--) {
+        process->saving.test_fail = getenv(ENV_TEST_FAIL);
+        for (; next && !is_short && ahead < FORKS_AT_ONCE; next = next->next, ahead++)
+            stop_order_give(next, ORDER_TWIN);
+        status = meanwhile(process);
+        if (!status)
+            status = take(process, !is_short);
+    }
+    return status;
+}
+
+static int has_twin(const struct process *process)
+{
+    return process->saving.view != process->saving.pid;
 }
 
 /* Pages of a file that are not in memory have content all the same. */
@@ -156,7 +179,7 @@ int twin_copy(struct process *process)
     off_t length = 0;
     int error;
 
-    if (saving->view == saving->pid || !process->page->range_count)
+    if (!has_twin(process) || !process->page->range_count)
         return 0;
     process->page->skip_absent = !sysinfo(&machine) && !machine.totalswap && !copies_files(saving);
     saving->copies = memfd_create("stasis", MFD_CLOEXEC);
@@ -171,15 +194,27 @@ int twin_copy(struct process *process)
     return error ? fail_with(process, error, "memory that a fork does not copy") : 0;
 }
 
-int twin_leave(struct process *process)
+int twins_leave(struct step *step)
 {
-    int handles[2], error;
+    for (struct process *process = step->processes; process; process = process->next)
+        if (has_twin(process)) {
+            __atomic_store_n(&process->page->twin_order, TWIN_LEAVE, __ATOMIC_SEQ_CST);
+            syscall(SYS_futex, &process->page->twin_order, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+        }
+    for (struct process *process = step->processes; process; process = process->next)
+        if (has_twin(process) && !await_answer(process->page, TWIN_HAS_LEFT))
+            return fail_with(process, -ESRCH, "the twin has ended");
+    return 0;
+}
 
-    if (process->saving.view == process->saving.pid)
+int twin_meet(struct process *process)
+{
+    int handles[2], error = 0;
+
+    if (!has_twin(process))
         return 0;
-    __atomic_store_n(&process->page->twin_order, TWIN_LEAVE, __ATOMIC_SEQ_CST);
-    syscall(SYS_futex, &process->page->twin_order, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-    error = meeting_accept(process, process->page->twin_pid, &process->twin);
+    if (process->twin < 0)
+        error = meeting_accept(process, process->page->twin_pid, &process->twin);
     if (!error)
         error = (int)passing_receive(process->twin, handles, 2, 0);
     if (error)
@@ -191,8 +226,8 @@ int twin_leave(struct process *process)
 
 void twin_end(struct process *process)
 {
-    if (process->twin < 0 && process->saving.view && process->saving.view != process->saving.pid)
-        kill(process->saving.view, SIGKILL); /* it never left the descriptors: nothing of the program's is closed by that */
+    if (process->twin < 0 && process->saving.view && has_twin(process))
+        kill(process->saving.view, SIGKILL); /* nothing of the program's is closed by that, also if it has not left the descriptors */
     if (process->twin >= 0)
         close(process->twin); /* it reads the end of file, and ends */
     process->twin = -1;

@@ -30,6 +30,12 @@ static void volunteer_to_the_oom_killer(void)
     sys_close((int)fd);
 }
 
+static void answer(struct agent_page *page, enum twin_answer answer)
+{
+    __atomic_store_n(&page->twin_answer, answer, __ATOMIC_SEQ_CST);
+    sys_futex(&page->twin_answer, FUTEX_WAKE, 1, NULL);
+}
+
 static __attribute__((noreturn)) void twin_run(struct agent_page *page)
 {
     struct timespec look = { .tv_sec = PARK_LOOK_SECONDS };
@@ -41,8 +47,7 @@ static __attribute__((noreturn)) void twin_run(struct agent_page *page)
     sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     sys_prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
     traits_of_twin(page);
-    __atomic_store_n(&page->twin_answer, 1, __ATOMIC_SEQ_CST);
-    sys_futex(&page->twin_answer, FUTEX_WAKE, 1, NULL);
+    answer(page, TWIN_STANDS);
     while (__atomic_load_n(&page->twin_order, __ATOMIC_SEQ_CST) != TWIN_LEAVE) {
         /* no descriptor may be opened here: the table is the program's */
         if (sys_futex(&page->twin_order, FUTEX_WAIT, TWIN_WAIT, &look) &&
@@ -55,6 +60,7 @@ static __attribute__((noreturn)) void twin_run(struct agent_page *page)
         sys_exit_group(0); /* that order was for another saver's twin */
     if (SYS_CALL(close_range, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0))
         sys_exit_group(1);
+    answer(page, TWIN_HAS_LEFT);
     volunteer_to_the_oom_killer();
     socket = handles_connect(page->socket);
     if (socket < 0 || handles_send((int)socket, handles_of_memory, HANDLES_OF_MEMORY))
