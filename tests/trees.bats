@@ -52,6 +52,17 @@ nobody_is_left() {
     all_lives pidfds "$GUESTS/inherited" pidfds 2
 }
 
+@test "trees: five hundred processes, deep and wide, all come back below their parents" {
+    start_guest grove "$GUESTS/grove" 500 1
+    take "$PID" --stop
+    wait_exit "$PID"
+    [ "$STATUS" = 75 ]
+    until_true 60 no_processes
+    restart_back grove "$IMAGE"
+    ends_well grove
+    says_ok grove
+}
+
 @test "trees: a child of the system call comes back like any other" {
     all_lives raw "$GUESTS/family" raw 1
 }
