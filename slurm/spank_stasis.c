@@ -78,24 +78,6 @@ int slurm_spank_init(spank_t spank, int count, char **arguments)
     return 0;
 }
 
-/* Relative to where srun or sbatch was started: the task may be started elsewhere. */
-static void export_path(const char *variable, const char *value)
-{
-    char path[MAX_PATH];
-    size_t length;
-
-    if (*value == '/') {
-        setenv(variable, value, 1);
-        return;
-    }
-    if (!getcwd(path, sizeof path))
-        return;
-    length = strlen(path);
-    if (strcmp(value, "."))
-        snprintf(path + length, sizeof path - length, "/%s", value);
-    setenv(variable, path, 1);
-}
-
 /* In srun, sbatch and salloc, as the user: option over environment. */
 int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
 {
@@ -119,7 +101,7 @@ int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
         if (!value || !*value)
             continue;
         if (options[i].is_path)
-            export_path(options[i].variable, value);
+            slurm_export_path(options[i].variable, value);
         else
             setenv(options[i].variable, value, 1);
     }
@@ -289,6 +271,7 @@ static void begin_batch(spank_t spank, int count, char **arguments)
     set_defaults(spank, count, arguments);
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && getcwd(directory, sizeof directory))
         spank_setenv(spank, ENV_DIRECTORY, directory, 1); /* one for all steps, wherever the script goes */
+    spank_setenv(spank, ENV_ATTENDED, "1", 1);
     batch_attend(spank, stasis ? stasis : STASIS_BINDIR "/stasis");
 }
 

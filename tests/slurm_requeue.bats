@@ -56,7 +56,7 @@ primes() {
 
 # right NAME COUNT: all lines are there, once.
 right() {
-    diff <(primes "$2") "$T/$1.out" >"$T/$1.diff" || fail "$1 is wrong: $(head -n 5 "$T/$1.diff"; tail -n 5 "$T/$1.err")"
+    diff <(primes "$2") "$T/$1.out" >"$T/$1.diff" || fail "$1 is wrong: $(head -n 5 "$T/$1.diff"; cat "$T/$1.err"*)"
 }
 
 has_lines() {

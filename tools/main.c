@@ -9,7 +9,7 @@
 
 static const struct command *const commands[] = {
     &command_run, &command_checkpoint, &command_restart, &command_list, &command_show, &command_verify, &command_scontrol,
-    &command_attend,
+    &command_attend, &command_srun, &command_sbatch, &command_salloc, &command_task_prolog,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
@@ -22,6 +22,18 @@ static int print_commands(FILE *out)
         fprintf(out, "  %-12s%s\n", commands[i]->name, commands[i]->summary);
     fprintf(out, "\n'stasis COMMAND --help' says more; so does stasis(1).\n");
     return 0;
+}
+
+/* A link to us with the name of one of Slurm's commands, or NULL. */
+static const struct command *called_as(const char *path)
+{
+    static const struct command *const wrappers[] = { &command_srun, &command_sbatch, &command_salloc, &command_scontrol, &command_task_prolog };
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+
+    for (size_t i = 0; i < sizeof wrappers / sizeof *wrappers; i++)
+        if (!strcmp(name, wrappers[i]->name))
+            return wrappers[i];
+    return NULL;
 }
 
 static int dispatch(int argc, char **argv)
@@ -45,8 +57,11 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    const struct command *wrapper = called_as(argv[0]);
     int status;
 
+    if (wrapper)
+        return wrapper->run(argc, argv);
     if (argc < 2) {
         print_commands(stderr);
         return EXIT_USAGE;

@@ -382,14 +382,14 @@ static int scontrol(int argc, char **argv)
     if (argc > 1 && is_checkpoint(argv[1])) {
         unsetenv(ENV_INTERVAL); /* our own steps need no images */
         unsetenv(ENV_RESTART);
+        unsetenv(ENV_DIRECTORY);
         return checkpoint(argc - 1, argv + 1);
     }
     if (argc < 2 || !strcmp(argv[1], "--help"))
         while (options_next(&command_scontrol, argc, argv, &value) >= 0)
             continue;
     argv[0] = "scontrol";
-    execvp("scontrol", argv);
-    return complain(EXIT_SYSTEM, "cannot run scontrol: %m; is Slurm installed?");
+    return slurm_become("scontrol", argv);
 }
 
 const struct command command_scontrol = {

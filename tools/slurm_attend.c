@@ -14,6 +14,7 @@
 
 #include "../core/kinds/kind.h"
 #include "commands.h"
+#include "locate.h"
 #include "slurm_book.h"
 #include "slurm_commands.h"
 #include "slurm_images.h"
@@ -296,10 +297,24 @@ _Noreturn static void attend_to_end(struct job *job)
     end_with_script(job, status);
 }
 
+/* Without the plugin: a plain `srun` of the script's is ours. */
+static void prefer_wrappers(void)
+{
+    char directory[MAX_PATH], *value;
+    const char *path = getenv("PATH");
+
+    if (locate_helper(WRAPPERS "/srun", directory, NULL) || asprintf(&value, "%s/" WRAPPERS ":%s", directory, path ? path : "/usr/bin:/bin") < 0)
+        return;
+    setenv("PATH", value, 1);
+    free(value);
+}
+
 static int start_script(struct job *job, char **argv)
 {
     sigset_t all, before;
 
+    setenv(ENV_ATTENDED, "1", 1);
+    prefer_wrappers();
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
     job->script = fork();

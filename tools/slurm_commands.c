@@ -5,11 +5,33 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "options.h"
 #include "../core/floor/names.h"
+
+static int is_ours(const char *path)
+{
+    struct stat own, other;
+
+    return !stat("/proc/self/exe", &own) && !stat(path, &other) && own.st_ino == other.st_ino && own.st_dev == other.st_dev;
+}
+
+int slurm_become(const char *name, char *const argv[])
+{
+    const char *directories = getenv("PATH");
+    char path[MAX_PATH];
+
+    for (const char *at = directories ? directories : "/usr/bin:/bin", *end; at; at = *end ? end + 1 : NULL) {
+        end = at + strcspn(at, ":");
+        snprintf(path, sizeof path, "%.*s/%s", (int)(end - at), at, name);
+        if (!access(path, X_OK) && !is_ours(path))
+            execv(path, argv);
+    }
+    return complain(EXIT_SYSTEM, "cannot run %s: there is none in PATH but ours; is Slurm installed?", name);
+}
 
 static pid_t start(char *const argv[], int output)
 {
@@ -19,8 +41,10 @@ static pid_t start(char *const argv[], int output)
         return child;
     if (output >= 0)
         dup2(output, 1);
-    execvp(argv[0], argv);
-    complain(0, "cannot run %s: %m; is Slurm installed?", argv[0]);
+    if (strchr(argv[0], '/'))
+        execv(argv[0], argv);
+    else
+        slurm_become(argv[0], argv);
     _exit(EXIT_SYSTEM);
 }
 

@@ -7,5 +7,7 @@
 int slurm_run(char *const argv[]);
 /* What a command prints without the last newline, to be freed; NULL when it fails, having said why itself. */
 char *slurm_output(char *const argv[]);
+/* Becomes Slurm's own command, also where ours of that name comes first in PATH. Returns an exit status, said already, when it cannot. */
+int slurm_become(const char *name, char *const argv[]);
 
 #endif

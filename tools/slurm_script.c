@@ -52,15 +52,35 @@ static void walk_line(char *line, size_t length, void (*word)(void *context, cha
     }
 }
 
+/* From `at` to the end of the line. */
+static size_t line_length(const char *text, size_t length, size_t at)
+{
+    const char *end = memchr(text + at, '\n', length - at);
+
+    return end ? (size_t)(end - text) - at : length - at;
+}
+
+static int is_command(const char *line, size_t length)
+{
+    return length && *line != '#' && strspn(line, " \t\r") < length;
+}
+
+size_t script_header(const char *text, size_t length)
+{
+    size_t at = 0, line;
+
+    for (; at < length && !is_command(text + at, line = line_length(text, length, at)); at += line + 1)
+        continue;
+    return at < length ? at : length;
+}
+
 void script_walk(char *text, size_t length, void (*word)(void *context, char *start, size_t length), void *context)
 {
-    for (size_t at = 0; at < length;) {
-        const char *end = memchr(text + at, '\n', length - at);
-        size_t line = end ? (size_t)(end - text) - at : length - at;
-        if (line && text[at] != '#' && strspn(text + at, " \t\r") < line)
-            return;
+    size_t end = script_header(text, length), line;
+
+    for (size_t at = 0; at < end; at += line + 1) {
+        line = line_length(text, end, at);
         if (line >= MARK_LENGTH && !memcmp(text + at, MARK, MARK_LENGTH))
             walk_line(text + at, line, word, context);
-        at += line + 1;
     }
 }

@@ -13,4 +13,7 @@ char *script_read(FILE *file, size_t *ret_length);
  * them. */
 void script_walk(char *text, size_t length, void (*word)(void *context, char *start, size_t length), void *context);
 
+/* How long the part of text is that these lines can stand in. */
+size_t script_header(const char *text, size_t length);
+
 #endif

@@ -12,6 +12,8 @@
 #define ENV_BATCH_INTERVAL "SBATCH_CHECKPOINT"      /* the first two for sbatch */
 #define ENV_BATCH_DIRECTORY "SBATCH_CHECKPOINT_DIR"
 #define ENV_SUBMITTED      "SLURM_CHECKPOINT_SUBMITTED" /* sbatch to stasis attend: options that Slurm does not hand on */
+#define ENV_ATTENDED       "STASIS_ATTENDED"       /* 1 in a batch script that stasis attend stands by */
+#define ENV_PROLOG         "STASIS_TASK_PROLOG"    /* the user's own task prolog, for ours */
 #define ENV_STDOUT         "SLURM_CHECKPOINT_STDOUT" /* srun to its task: see slurm/output.c */
 #define ENV_STDERR         "SLURM_CHECKPOINT_STDERR"
 #define ENV_SLURM_JOB      "SLURM_JOB_ID"
@@ -42,6 +44,10 @@
 #define KEEPER_NAME        "stasis-keeper" /* comm of the first process of a bubble */
 #define SHIM_NAME          "libstasis.so"
 #define TWIN_NAME          "stasis-twin"   /* comm of the frozen copies */
+
+/* Beside them: a directory of links to stasis, under the names of Slurm's commands. */
+#define WRAPPERS           "slurm"
+#define PROLOG_NAME        "task-prolog"
 
 /* Registry of running processes: REGISTRY_ROOT<uid>/<run uuid>/<random>, in tmpfs. */
 #define REGISTRY_ROOT      "/dev/shm/stasis-"

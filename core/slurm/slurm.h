@@ -6,6 +6,9 @@
 /* command_line.c: the words of this process's command line, NULL-terminated, to be freed. NULL when it cannot be read. */
 char **command_line(int *ret_count);
 
+/* paths.c: sets a variable to a path, made absolute: relative to where srun or sbatch was started, for the task may be started elsewhere. */
+void slurm_export_path(const char *variable, const char *value);
+
 /* submitted.c, before sbatch reads its options: a requeued job must not empty its output file. */
 void submitted_append(void);
 /* The same, in the plugin, when sbatch has read them. */

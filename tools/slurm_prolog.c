@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/* stasis task-prolog: what the plugin does in a task that is about to be executed, where there is none. What it prints, slurmstepd puts into
+ * the task's environment: srun(1), --task-prolog. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "../core/floor/names.h"
+#include "commands.h"
+#include "locate.h"
+
+static const struct choice choices[] = { { 0 } };
+
+static const char *setting(const char *name)
+{
+    const char *value = getenv(name);
+
+    return value && *value ? value : NULL;
+}
+
+/* A step of a job that was requeued goes on from its image, if it had one. */
+static int goes_on(char directory[MAX_PATH])
+{
+    const char *restarts = setting(ENV_SLURM_RESTARTS), *where = setting(ENV_DIRECTORY), *job = setting(ENV_SLURM_JOB), *step = setting(ENV_SLURM_STEP);
+    char image[MAX_PATH + 2 * MAX_ID];
+
+    if (!restarts || !atoi(restarts) || !job || !step || (!where && !getcwd(directory, MAX_PATH)))
+        return 0;
+    if (where)
+        snprintf(directory, MAX_PATH, "%s", where);
+    snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
+    return !access(image, F_OK);
+}
+
+static int print_preload(void)
+{
+    char shim[MAX_PATH];
+    const char *others = getenv("LD_PRELOAD");
+
+    if (others && strstr(others, SHIM_NAME))
+        return 0;
+    if (locate_shim(shim))
+        return complain(EXIT_INTERNAL, "%s is not on this node; the task runs without checkpoints", SHIM_NAME);
+    printf("export LD_PRELOAD=%s/" SHIM_NAME "%s%s\n", shim, others && *others ? ":" : "", others ? others : "");
+    return 0;
+}
+
+static int print_variables(void)
+{
+    char directory[MAX_PATH];
+    const char *tasks = setting(ENV_SLURM_TASKS);
+
+    if (tasks && atoi(tasks) > 1)
+        return complain(0, "R-SEVERAL-TASKS: a step of %s tasks cannot be checkpointed without the plugin; it runs without images", tasks);
+    if (!setting(ENV_RESTART) && goes_on(directory))
+        printf("export " ENV_RESTART "=%s\nexport " ENV_JOB "=%s\n", directory, setting(ENV_SLURM_JOB));
+    return print_preload();
+}
+
+static int run_prolog(int argc, char **argv)
+{
+    const char *own = setting(ENV_PROLOG);
+
+    (void)argc;
+    if (setting(ENV_INTERVAL) || setting(ENV_DIRECTORY) || setting(ENV_RESTART))
+        print_variables(); /* of what is wrong, the task is told; it runs */
+    fflush(stdout);
+    if (own) {
+        argv[0] = (char *)own;
+        execv(own, argv);
+        return complain(EXIT_SYSTEM, "cannot run %s: %m", own);
+    }
+    return 0;
+}
+
+const struct command command_task_prolog = {
+    .name = PROLOG_NAME,
+    .operands = "",
+    .summary = "Slurm's task prolog, for 'stasis srun' and 'stasis sbatch'",
+    .notes = NULL,
+    .choices = choices,
+    .run = run_prolog,
+};
