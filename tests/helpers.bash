@@ -32,6 +32,7 @@ copy_product() {
         cp "$BUILD/tools/stasis" "$product.new/tools/"
         cp "$BUILD/preload/shim/libstasis.so" "$product.new/preload/shim/"
         cp "$BUILD"/libexec/stasis-{saver,restorer} "$product.new/libexec/"
+        cp -d -r "$BUILD/libexec/slurm" "$product.new/libexec/"
         find "$BUILD/tests/guests" "$BUILD/tests/bench" -maxdepth 1 -type f -perm -u+x | while read -r file; do
             cp "$file" "$product.new/${file#"$BUILD"/}"
         done

@@ -33,11 +33,6 @@ submit() {
     as_user sbatch --parsable "$T/$name.sh" >"$T/$name.job" || fail "sbatch of $name failed"
 }
 
-# All elements of it: squeue does not list a job for a moment while it is requeued.
-has_ended() {
-    ! scontrol show job "$1" | grep -o 'JobState=[A-Z_]*' | grep -qvE 'COMPLETED|FAILED|TIMEOUT|CANCELLED'
-}
-
 # look_at NAME: at a job of setup_file, when it is over.
 look_at() {
     T=$BATS_FILE_TMPDIR/jobs
@@ -49,18 +44,9 @@ restarts() {
     scontrol show job "$1" | grep -oE 'Restarts=[0-9]+' | head -n 1 | cut -d = -f 2
 }
 
-# primes COUNT: as any other program finds them.
-primes() {
-    seq 2 20000 | factor | awk 'NF == 2 { print $2 }' | head -n "$1"
-}
-
 # right NAME COUNT: all lines are there, once.
 right() {
     diff <(primes "$2") "$T/$1.out" >"$T/$1.diff" || fail "$1 is wrong: $(head -n 5 "$T/$1.diff"; cat "$T/$1.err"*)"
-}
-
-has_lines() {
-    [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]
 }
 
 @test "slurm: a requeue by hand: no line twice, none lost, with images and without" {

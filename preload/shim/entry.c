@@ -356,6 +356,8 @@ __attribute__((constructor)) static void enter(void)
 
     shim.entered = 1;
     shim.own_path = next_begin();
+    if (clients_is_one())
+        return;
     output_take();
     restart_instead();
     read_run();

@@ -222,7 +222,10 @@ static inline int signals_hold(const sigset_t *set, int number) { return set->__
 
 #define EXPORTED __attribute__((visibility("default")))
 
-/* output.c */
+/* clients.c: 1 in a command of Slurm's */
+int clients_is_one(void);
+
+/* output.c: descriptors 1 and 2 are the files that srun has named */
 void output_take(void);
 
 #endif

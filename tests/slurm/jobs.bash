@@ -64,3 +64,17 @@ is_restarted() {
 scontrol_checkpoint() {
     run --separate-stderr stasis scontrol checkpoint "$@"
 }
+
+# All elements of it: squeue does not list a job for a moment while it is requeued.
+has_ended() {
+    ! scontrol show job "$1" | grep -o 'JobState=[A-Z_]*' | grep -qvE 'COMPLETED|FAILED|TIMEOUT|CANCELLED'
+}
+
+# primes COUNT: as any other program finds them.
+primes() {
+    seq 2 20000 | factor | awk 'NF == 2 { print $2 }' | head -n "$1"
+}
+
+has_lines() {
+    [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]
+}
