@@ -7,6 +7,8 @@
 #   tests/stress_ng.sh [CLASS...]     all of them when none is given; root only, as it becomes another user
 
 set -uo pipefail
+# some leave queues of the kernel's behind when they are killed
+[ -n "${STASIS_IN_IPC:-}" ] || exec env STASIS_IN_IPC=1 unshare --ipc "$0" "$@"
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 BUILD=${STASIS_BUILD:-$ROOT/build}
 USER_ID=$((690000 + $$ % 10000))

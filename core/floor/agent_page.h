@@ -65,6 +65,7 @@ enum agent_order {
     ORDER_TIMERS,   /* connect to `socket`, send own timers */
     ORDER_TERMINAL, /* `terminal` is to say what the descriptor `argument` is. result: 0, -ENOTTY, -errno */
     ORDER_PAIR,     /* `pair` is to be filled in, for the master at descriptor `argument`: what is on its way is taken out and put back */
+    ORDER_QUEUE,    /* `queue` is to be filled in with the messages of the POSIX queue at descriptor `argument`: the same way. -E2BIG */
     ORDER_MAPS,     /* connect to `socket`, send own maps and smaps */
     ORDER_DESCRIPTORS, /* connect to `socket`, send the descriptors `to_send` */
     ORDER_IPC,      /* fill in `ipc` and `undo`, for which the saver has made room */
@@ -193,6 +194,18 @@ struct agent_pair {
     uint32_t is_exclusive;    /* the slave */
     int32_t discipline;
     struct terminal_bytes bytes;
+};
+
+/* The messages of a POSIX queue, in the order in which they are received. */
+enum { AGENT_QUEUE_BYTES = 1 << 20 }; /* more than a user may have (RLIMIT_MSGQUEUE: 819200) */
+struct agent_message {
+    uint32_t priority;
+    uint32_t length; /* bytes that follow, with 0 to 3 to a whole word */
+};
+struct agent_queue {
+    uint32_t count;
+    uint32_t used; /* bytes */
+    uint8_t messages[AGENT_QUEUE_BYTES];
 };
 
 struct agent_range {
@@ -368,6 +381,7 @@ struct agent_page {
     struct agent_ipc ipc[AGENT_MAX_IPC];     /* of ORDER_IPC */
     struct agent_undo undo[AGENT_MAX_UNDO];
     struct agent_pair pair;                  /* of ORDER_PAIR */
+    struct agent_queue queue;                /* of ORDER_QUEUE */
 };
 
 /* Bytes of a page file: a whole number of pages; a sparse file, so only what is used takes memory. */

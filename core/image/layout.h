@@ -92,6 +92,7 @@ enum record_tag {
     TAG_SEMAPHORES = 47,
     TAG_MESSAGE_QUEUE = 48,
     TAG_POSIX_QUEUE = 49,
+    TAG_POSIX_MESSAGES = 50,
     TAG_TERMINAL = 51,
     TAG_FIFO = 53,
     TAG_OWNERS = 54,

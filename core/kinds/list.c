@@ -14,7 +14,7 @@ extern const struct kind kind_shared_memory, kind_shared_descriptors;
 extern const struct kind kind_unix_sockets;
 extern const struct kind kind_scheduling, kind_thread_traits, kind_fifos, kind_owners;
 extern const struct kind kind_tcp, kind_udp;
-extern const struct kind kind_segments, kind_semaphores, kind_message_queues, kind_posix_queues;
+extern const struct kind kind_segments, kind_semaphores, kind_message_queues, kind_posix_queues, kind_posix_messages;
 
 const struct kind *const kinds[] = {
     &kind_process,
@@ -45,6 +45,7 @@ const struct kind *const kinds[] = {
     &kind_message_queues,
     &kind_shared_descriptors,
     &kind_posix_queues,
+    &kind_posix_messages,
     &kind_regular_files,
     &kind_eventfds,
     &kind_timerfds,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* POSIX message queues that are open (mq_overview(7)). A message in one can be looked at only by taking it out, which a
- * checkpoint does not do: so a queue comes back when it is empty, and is refused while it is not. */
+/* POSIX message queues that are open (mq_overview(7)). A message in one can be looked at only by taking it out, which the program
+ * itself does (preload/shim/messages.c); one that has somebody to notify is refused, as he would be told of it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -26,6 +26,14 @@ struct queue_record {
     /* then: its name as a text, with the slash */
 };
 static_assert(sizeof(struct queue_record) == 56, "POSIX queue");
+
+struct messages_record {
+    uint64_t number; /* of the queue */
+    uint32_t count;
+    uint32_t reserved;
+    /* then, for each as it is received: struct agent_message and its bytes, with 0 to 3 behind them to a whole word */
+};
+static_assert(sizeof(struct messages_record) == 16, "messages of a POSIX queue");
 
 static void path_of(const struct descriptor *descriptor, char path[64])
 {
@@ -64,9 +72,6 @@ static int take_queue(struct saving *saving, const struct descriptor *descriptor
     if (fd < 0 || mq_getattr(fd, &attributes))
         error = refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, cannot be read: %s", descriptor->number,
                        descriptor->target, strerror(errno));
-    else if (attributes.mq_curmsgs)
-        error = refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, has %ld messages in it",
-                       descriptor->number, descriptor->target, attributes.mq_curmsgs);
     else if (has_notification(fd))
         error = refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, has a process to notify (mq_notify)",
                        descriptor->number, descriptor->target);
@@ -76,7 +81,41 @@ static int take_queue(struct saving *saving, const struct descriptor *descriptor
         return error;
     record->most = (uint64_t)attributes.mq_maxmsg;
     record->size = (uint64_t)attributes.mq_msgsize;
-    return 0;
+    return attributes.mq_curmsgs ? 1 : 0;
+}
+
+/* All that are in the queue, after its first record. */
+static int save_messages(struct saving *saving, const struct descriptor *descriptor, const struct queue_record *queue)
+{
+    const struct agent_queue *taken = &saving->page->queue;
+    struct messages_record record = { .number = queue->number };
+    struct buffer payload = { 0 };
+    int error;
+
+    if (queue->most * (queue->size + sizeof(struct agent_message) + 3) > AGENT_QUEUE_BYTES)
+        return refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, may hold more than can be looked at", descriptor->number,
+                      descriptor->target);
+    error = saving->ask(saving, ORDER_QUEUE, (uint32_t)descriptor->number);
+    if (error == -EACCES)
+        return refuse(saving, "R-MESSAGE-QUEUE", "descriptor %d, the queue %s, has messages and cannot be opened to look at them",
+                      descriptor->number, descriptor->target);
+    if (error)
+        return error;
+    if (taken->used > AGENT_QUEUE_BYTES)
+        return -EPROTO;
+    record.count = taken->count;
+    buffer_add(&payload, &record, sizeof record);
+    buffer_add(&payload, taken->messages, taken->used);
+    error = image_write_record(saving->writer, TAG_POSIX_MESSAGES, RECORD_REQUIRED, saving->index, &payload);
+    buffer_free(&payload);
+    return error;
+}
+
+/* Is this the descriptor of that file by which its messages are saved? A descriptor with O_PATH is none. */
+static int is_of_queue(const struct descriptor *descriptor, const void *none)
+{
+    (void)none;
+    return !(descriptor->flags & O_PATH);
 }
 
 /* The target is the path in the file system of queues, or where that is mounted. */
@@ -96,13 +135,14 @@ static int queues_save(struct saving *saving, const struct descriptor *descripto
                                    .mode = descriptor->status.st_mode & 0777,
                                    .named = descriptor->status.st_nlink > 0 };
     char name[MAX_PATH];
-    int error = take_queue(saving, descriptor, &record);
+    int has_messages = take_queue(saving, descriptor, &record);
+    int error = has_messages < 0 ? has_messages : object_watch(saving, descriptor);
 
-    if (!error)
-        error = object_watch(saving, descriptor);
     descriptor_describe(descriptor, &record.descriptor);
     take_name(descriptor, (int)record.named, name);
-    return error ? error : save_record_with_text(saving, TAG_POSIX_QUEUE, &record, sizeof record, name);
+    if (!error)
+        error = save_record_with_text(saving, TAG_POSIX_QUEUE, &record, sizeof record, name);
+    return !error && has_messages && step_find_file(saving, &descriptor->status, is_of_queue, NULL) == descriptor ? save_messages(saving, descriptor, &record) : error;
 }
 
 /* What a new namespace allows, whatever the host's own says (linux/ipc_namespace.h); only root may have more. */
@@ -164,6 +204,46 @@ static void queues_show(struct reader *reader, FILE *out)
         descriptor_show(&record.descriptor, name, out);
     free(name);
 }
+
+static int send_all(int fd, struct reader *reader, uint32_t count)
+{
+    struct agent_message message;
+    int error = 0;
+
+    for (uint32_t i = 0; !error && i < count && !reader_take(reader, &message, sizeof message); i++) {
+        const char *bytes = reader_view(reader, message.length);
+        reader_view(reader, -message.length % 4);
+        if (!reader->error && mq_timedsend(fd, bytes, message.length, message.priority, &(struct timespec){ 0 }))
+            error = -errno;
+    }
+    return error ? error : reader->error;
+}
+
+static int messages_make(struct restoring *restoring, struct reader *reader)
+{
+    const struct made_object *queue;
+    struct messages_record record;
+
+    if (reader_take(reader, &record, sizeof record))
+        return reader->error;
+    queue = object_find(restoring, OBJECT_QUEUE, record.number);
+    return queue ? send_all(queue->fd, reader, record.count) : -EBADMSG;
+}
+
+static void messages_show(struct reader *reader, FILE *out)
+{
+    struct messages_record record;
+
+    if (!reader_take(reader, &record, sizeof record))
+        fprintf(out, "  %" PRIu32 " in the queue with inode %" PRIu64 "\n", record.count, record.number);
+}
+
+const struct kind kind_posix_messages = {
+    .name = "messages of a POSIX queue",
+    .tag = TAG_POSIX_MESSAGES,
+    .make = messages_make,
+    .show = messages_show,
+};
 
 const struct kind kind_posix_queues = {
     .name = "POSIX queue",

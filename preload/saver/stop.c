@@ -562,6 +562,9 @@ int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argum
     if (order == ORDER_PAIR &&
         fallocate(process->page_descriptor, 0, offsetof(struct agent_page, pair), sizeof process->page->pair))
         return -errno;
+    if (order == ORDER_QUEUE &&
+        fallocate(process->page_descriptor, 0, offsetof(struct agent_page, queue), sizeof process->page->queue))
+        return -errno;
     process->page->argument = argument;
     return stop_order(process, order);
 }

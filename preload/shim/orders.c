@@ -262,6 +262,8 @@ static long obey(struct agent_page *page, uint32_t order)
         return terminals_look(page);
     case ORDER_PAIR:
         return terminals_look_at_pair(page);
+    case ORDER_QUEUE:
+        return messages_look(page);
     case ORDER_HANDLES: /* the saver also looks at our /proc: orders_obey undoes this */
         sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
         return hand_over(page, handles_of_memory, HANDLES_OF_MEMORY);

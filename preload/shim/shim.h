@@ -148,6 +148,9 @@ long handles_copy_ranges(struct agent_page *page);
 long terminals_look(struct agent_page *page);
 long terminals_look_at_pair(struct agent_page *page);
 
+/* messages.c (island) */
+long messages_look(struct agent_page *page);
+
 /* saver_start.c (island) */
 void saver_start(void);
 

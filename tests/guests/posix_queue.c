@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* posix_queue SECONDS [full|notify]: POSIX message queues, with and without their names. A thread waits for messages
- * all the time. None is sent while the guest is held: nothing is in the queues then. `full`: a message lies in one;
- * `notify`: one has somebody to notify. */
+ * all the time. None is sent while the guest is held: nothing is in the queues then. `full`: messages of several priorities lie in
+ * one, and no more fit; `notify`: one has somebody to notify. */
 #include "guest.h"
 
 #include <mqueue.h>
@@ -92,6 +92,36 @@ static void talk(long tick)
         bad("a queue that does not wait: %s", strerror(errno));
 }
 
+static const struct {
+    const char *text;
+    size_t length;
+    unsigned priority;
+} full[] = { { "first of one", 13, 1 }, { "of thirty", 10, 30 }, { "", 0, 1 }, { "last of one", 12, 1 } };
+
+enum { FULL = sizeof full / sizeof *full };
+static const int order[FULL] = { 1, 0, 2, 3 };
+
+static long fill(void)
+{
+    for (int i = 0; i < FULL; i++)
+        if (mq_send(nameless, full[i].text, full[i].length, full[i].priority))
+            bad("mq_send: %s", strerror(errno));
+    return FULL;
+}
+
+static void empty(void)
+{
+    char got[64];
+    unsigned priority;
+
+    for (int i = 0; i < FULL; i++) {
+        ssize_t length = mq_receive(nameless, got, sizeof got, &priority);
+        if (length != (ssize_t)full[order[i]].length || memcmp(got, full[order[i]].text, (size_t)length) ||
+            priority != full[order[i]].priority)
+            bad("message %d: %zd bytes of priority %u", i, length, priority);
+    }
+}
+
 int main(int count, char **arguments)
 {
     long ticks = ticks_wanted(count, arguments, 1, 1), messages = 0;
@@ -106,7 +136,7 @@ int main(int count, char **arguments)
     vain = make(vain_name, sizeof vain_name, "vain", O_RDONLY);
     mq_unlink(vain_name);
     if (count > 2 && !strcmp(arguments[2], "full"))
-        messages += !mq_send(nameless, "full", 5, 1);
+        messages = fill();
     else if (count > 2 && mq_notify(nameless, &event))
         bad("mq_notify: %s", strerror(errno));
     if (pthread_create(&thread, NULL, answer, NULL) || pthread_create(&thread, NULL, wait_in_vain, NULL))
@@ -121,6 +151,8 @@ int main(int count, char **arguments)
         talk(tick);
         tick_sleep();
     }
+    if (messages)
+        empty();
     mq_unlink(question_name);
     mq_unlink(answer_name);
     puts("OK posix_queue");
