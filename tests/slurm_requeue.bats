@@ -24,15 +24,6 @@ teardown_file() {
     stop_cluster
 }
 
-# submit NAME LINES...: as batch; the job's id is kept in NAME.job. Without --open-mode, as people do it.
-submit() {
-    local name=$1
-    shift
-    printf '%s\n' '#!/bin/bash' "#SBATCH -J $name -o $name.out -e $name.err" "$@" >"$T/$name.sh"
-    own "$T/$name.sh"
-    as_user sbatch --parsable "$T/$name.sh" >"$T/$name.job" || fail "sbatch of $name failed"
-}
-
 # look_at NAME: at a job of setup_file, when it is over.
 look_at() {
     T=$BATS_FILE_TMPDIR/jobs

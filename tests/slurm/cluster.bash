@@ -20,7 +20,7 @@ cluster_start() {
     until_true 60 cluster_is_up || { cat "$CLUSTER"/log/* >&2; return 1; }
 }
 
-# Ports of its own, so that tests may run side by side.
+# Ports of its own, so that tests may run side by side. CLUSTER_LINES: more lines.
 cluster_configure() {
     local port=$((20000 + $$ % 5000 * 2)) # below the range of ports that the kernel gives out
     cat <<END
@@ -52,6 +52,7 @@ PlugStackConfig=$CLUSTER/plugstack.conf
 MailProg=/bin/true
 NodeName=n1 NodeHostname=$(hostname) NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+${CLUSTER_LINES:-}
 END
 }
 

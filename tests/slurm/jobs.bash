@@ -78,3 +78,12 @@ primes() {
 has_lines() {
     [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]
 }
+
+# submit NAME LINES...: as batch; the job's id is kept in NAME.job. Without --open-mode, as people do it.
+submit() {
+    local name=$1
+    shift
+    printf '%s\n' '#!/bin/bash' "#SBATCH -J $name -o $name.out -e $name.err" "$@" >"$T/$name.sh"
+    own "$T/$name.sh"
+    as_user sbatch --parsable "$T/$name.sh" >"$T/$name.job" || fail "sbatch of $name failed"
+}

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: MIT
+# A job that has to make room for a better one goes on from its last image.
+
+load helpers
+load slurm/cluster
+load slurm/jobs
+
+setup_file() {
+    CLUSTER_LINES="PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
+PartitionName=low Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1
+PartitionName=grace Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=4
+PartitionName=high Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=100 PreemptMode=OFF"
+    start_cluster
+}
+
+teardown_file() {
+    stop_cluster
+}
+
+# preempted PARTITION COUNT LINE...: a job there, of so many primes, which has an image, makes room, and comes to its right end.
+preempted() {
+    local partition=$1 count=$2
+    shift 2
+    become_job_user
+    submit low "#SBATCH -p $partition -n 4 --requeue --checkpoint=0 --checkpoint-dir=images" "$@" "srun -n 1 python3 $APPS/primes.py $count 0.05"
+    JOB=$(cat "$T/low.job")
+    until_true 60 has_lines "$T/low.out" 10
+    scontrol_checkpoint create "$JOB"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    as_user srun --quiet -p high -n 4 true || fail "nobody made room"
+    until_true 90 has_ended "$JOB"
+    [[ "$(scontrol show job "$JOB")" == *"JobState=COMPLETED"*"Restarts=1"* ]] || fail "$(scontrol show job "$JOB")"
+    diff <(primes "$count") "$T/low.out" || fail "it is wrong: $(cat "$T/low.err")"
+}
+
+@test "slurm: preempted at once" {
+    preempted low 100
+}
+
+@test "slurm: preempted with a time of grace, whose SIGTERM ends the step" {
+    preempted grace 100
+}
+
+@test "slurm: preempted with a time of grace, and a signal that takes an image" {
+    preempted grace 300 "#SBATCH --signal=USR2@60"
+    [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 2 ]
+}
