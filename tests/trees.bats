@@ -98,7 +98,9 @@ twice_back() {
     local name=$1 percent
     shift
     WORK=("$@")
+    clear_files
     golden "$name" "$@"
+    if [ -n "$FILES" ]; then keep_files golden; fi
     for percent in $(moments 2); do
         IMAGE=
         hold
@@ -121,6 +123,52 @@ twice_back() {
 
 @test "trees: python3 with a pool of processes" {
     twice_back pool /usr/bin/python3 "$APPS/pool.py" 80
+}
+
+@test "trees: python3 with concurrent.futures, whose workers run programs" {
+    twice_back futures /usr/bin/python3 "$APPS/futures.py" 24
+}
+
+@test "trees: R with children of mclapply" {
+    needs Rscript
+    twice_back cores Rscript "$APPS/cores.R" 12
+}
+
+@test "trees: GNU parallel" {
+    local job='while [ {} = 24 ] && [ -e "$GUEST_READY.hold" ]; do sleep 0.02; done; seq {} 20000 | tac | sort -n | cksum'
+    needs parallel
+    # shellcheck disable=SC2046
+    twice_back parallel env "TMPDIR=$T" parallel --will-cite -j 3 -k "$job" ::: $(seq 24)
+}
+
+# A child of sort's is there, of which it has one for each file of its own.
+is_compressing() {
+    local children=
+    is_gone "$PID" || read -r children 2>/dev/null <"/proc/$PID/task/$PID/children" || [ -n "$children" ]
+}
+
+@test "trees: sort with children that compress its files" {
+    FILES=data
+    reach() {
+        until_true 300 is_compressing
+        is_alive "$PID" || fail "sort has ended"
+    }
+    seq 1 400000 | tac >"$T/lines"
+    twice_back sort sort -g -S 2M --parallel=2 --compress-program=gzip -T data "$T/lines"
+}
+
+@test "trees: two writers of one database of sqlite3" {
+    needs sqlite3
+    FILES=data
+    come_to_end() { # who of the two was first with a row is not the same in each run
+        ends_well "$1" 300
+        same "$1"
+    }
+    twice_back writers sh "$APPS/writers.sh" 20
+}
+
+@test "trees: a shell with job control at a terminal of its own" {
+    twice_back control script -qec "bash --norc -m '$APPS/control.sh' 15" /dev/null
 }
 
 @test "trees: processes are born and die while images are taken, and the last image comes back" {
