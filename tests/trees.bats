@@ -190,6 +190,23 @@ is_compressing() {
     same storm
 }
 
+# STASIS_TEST_LONG=1: for two minutes.
+@test "trees: a storm of children of all sorts, with an image every twentieth of a second" {
+    local seconds=3 end
+    [ -z "${STASIS_TEST_LONG:-}" ] || seconds=120
+    start_guest storm "$GUESTS/storm" - 1
+    end=$(($(now_ms) + seconds * 1000))
+    while [ "$(now_ms)" -lt "$end" ]; do
+        take "$PID"
+        pause 0.05
+    done
+    kill_family
+    restart_back storm "$IMAGE"
+    take "$PID"
+    ends_well storm
+    says_ok storm
+}
+
 # As wait_exit, but guests stay held.
 wait_exit_held() {
     until_true 60 is_ended "$1"

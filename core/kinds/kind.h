@@ -53,12 +53,21 @@ struct handles {
     int count;
 };
 
+/* All processes that there were at a moment, by number: what comes later is no matter of that moment. */
+struct born {
+    int *pids;
+    size_t count;
+};
+void born_sort(struct born *born);
+int born_has(const struct born *born, int pid);
+
 /* One process while it is saved. */
 struct saving {
     struct image_writer *writer;
     const struct agent_page *page;
     uint64_t *looked_at;  /* unix_peek.c's own; in the page, so that the next checkpoint has it, too */
     struct saving *first, *next; /* the processes of the step, by their index */
+    const struct born *born; /* of the first process: who was there, anywhere, while all stood */
     uint32_t index;       /* of the process in the image */
     int pid;              /* of the program */
     int view;             /* whose /proc is read: the twin's, or the program's own when there is none */

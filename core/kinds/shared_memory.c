@@ -559,7 +559,8 @@ static int is_inside(const struct saving *saving, int pid)
     return inside;
 }
 
-/* Among the processes of this user, the only ones that can be looked at: what they share would be cut in two. */
+/* Among the processes of this user, the only ones that can be looked at: what they share would be cut in two. Who has been born since the moment
+ * has shared nothing in it. */
 static int refuse_shared(struct saving *saving)
 {
     DIR *processes = opendir("/proc");
@@ -570,7 +571,7 @@ static int refuse_shared(struct saving *saving)
     for (struct dirent *entry; processes && !object && (entry = readdir(processes));) {
         pid = atoi(entry->d_name);
         if (pid <= 0 || fstatat(dirfd(processes), entry->d_name, &status, 0) || status.st_uid != geteuid() ||
-            is_inside(saving, pid))
+            !born_has(saving->first->born, pid) || is_inside(saving, pid))
             continue;
         object = find_mapped(saving, pid);
         if (!object)

@@ -23,6 +23,21 @@ const struct descriptor *step_find(const struct saving *saving, int (*is)(const 
     return NULL;
 }
 
+static int by_pid(const void *a, const void *b)
+{
+    return *(const int *)a - *(const int *)b;
+}
+
+void born_sort(struct born *born)
+{
+    qsort(born->pids, born->count, sizeof *born->pids, by_pid);
+}
+
+int born_has(const struct born *born, int pid)
+{
+    return bsearch(&pid, born->pids, born->count, sizeof pid, by_pid) != NULL;
+}
+
 static int compare_file(const struct stat *a, const struct stat *b)
 {
     if (a->st_dev != b->st_dev)

@@ -208,6 +208,7 @@ static int take_moment(struct step *step, struct image_writer *writer)
         process->saving.fetch_handles = meeting_fetch;
         process->saving.fetch_memory = meeting_fetch_memory;
         process->saving.ask = stop_ask;
+        process->saving.born = step->born;
     }
     if ((status = for_all(step, signals_collect)) || (status = twins_take(step, describe_meanwhile)) ||
         (status = for_all(step, describe_process)) || (status = describe_sharing(step)) || (status = for_all(step, describe_copies)) ||

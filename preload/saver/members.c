@@ -314,17 +314,6 @@ int members_look(struct step *step, int *ret_pending, int *ret_news)
 
 /* ---- orphans ---- */
 
-/* Those processes that somebody has looked at. */
-struct born {
-    int *pids;
-    size_t count;
-};
-
-static int by_number(const void *a, const void *b)
-{
-    return *(const int *)a - *(const int *)b;
-}
-
 static struct born *list_processes(void)
 {
     struct born *born = calloc(1, sizeof *born);
@@ -344,7 +333,7 @@ static struct born *list_processes(void)
     if (processes)
         closedir(processes);
     if (born)
-        qsort(born->pids, born->count, sizeof *born->pids, by_number);
+        born_sort(born);
     return born;
 }
 
@@ -360,7 +349,7 @@ static int may_be_orphan(struct step *step, int pid)
 {
     char name[32];
 
-    return !bsearch(&pid, step->born->pids, step->born->count, sizeof pid, by_number) && !find(step, pid) &&
+    return !born_has(step->born, pid) && !find(step, pid) &&
            pid_namespace_of(pid) == step->request->pid_namespace && strcmp(name_of(pid, name), TWIN_NAME) &&
            summon_look(pid, 0) == SUMMON_SILENT;
 }
@@ -486,12 +475,12 @@ int members_find(struct step *step)
         step->message[0] = 0;
         step->stopped_at = 0;
         forget(step);
+        step->born = list_processes(); /* those are asked now, who comes later is found by not being among them */
         summon_all(BIRTH_MILLISECONDS); /* an orphan of ours is found by nothing else */
         status = lock_run(step);
         if (!status)
             status = look_until_calm(step);
         if (!status && step->processes) {
-            step->born = list_processes();
             members_sort(step);
             if (step->processes->page)
                 return 0;
