@@ -217,6 +217,7 @@ static int goes_on(spank_t spank)
     /* Not S_SLURM_RESTART_COUNT, which is 0 in the steps of some jobs. */
     if (!atoi(task_variable(spank, ENV_SLURM_RESTARTS, step, sizeof step)))
         return 0;
+    finished_end(spank);
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && !getcwd(directory, sizeof directory))
         return 0;
     task_variable(spank, ENV_SLURM_JOB, job, sizeof job);
@@ -271,6 +272,8 @@ static void begin_batch(spank_t spank, int count, char **arguments)
     set_defaults(spank, count, arguments);
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && getcwd(directory, sizeof directory))
         spank_setenv(spank, ENV_DIRECTORY, directory, 1); /* one for all steps, wherever the script goes */
+    if (atoi(task_variable(spank, ENV_SLURM_RESTARTS, directory, sizeof directory)))
+        spank_setenv(spank, "SLURM_OPEN_MODE", "append", 0); /* files that srun opens for a task */
     spank_setenv(spank, ENV_ATTENDED, "1", 1);
     batch_attend(spank, stasis ? stasis : STASIS_BINDIR "/stasis");
 }
@@ -283,5 +286,13 @@ int slurm_spank_task_init(spank_t spank, int count, char **arguments)
         begin_batch(spank, count, arguments);
     else if (step < SLURM_MAX_NORMAL_STEP_ID)
         begin_step(spank, count, arguments);
+    return 0;
+}
+
+int slurm_spank_task_exit(spank_t spank, int count, char **arguments)
+{
+    (void)count, (void)arguments;
+    if (step_number(spank) < SLURM_MAX_NORMAL_STEP_ID)
+        finished_note(spank);
     return 0;
 }

@@ -58,6 +58,20 @@ right() {
     [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 1 ]
 }
 
+@test "slurm: steps that have come to their end are not run again" {
+    become_job_user
+    submit steps "#SBATCH --requeue --checkpoint=0:01 --checkpoint-dir=images" "srun python3 $APPS/primes.py 40 0.05" "echo between" \
+        "srun sh -c 'date +%s%N >>$T/once'" "srun python3 $APPS/primes.py 100 0.05"
+    JOB=$(cat "$T/steps.job")
+    wait_for_file "$IMAGES/$JOB.2.ckpt"
+    as_user scontrol requeue "$JOB"
+    until_true 90 has_ended "$JOB"
+    diff <(primes 40; echo between; primes 100) "$T/steps.out" || fail "$(cat "$T/steps.err"*)"
+    [ "$(restarts "$JOB")" = 1 ]
+    [ "$(wc -l <"$T/once")" = 1 ] || fail "the second step ran twice"
+    [ -z "$(find "$IMAGES" -name '*.done')" ] || fail "$(ls "$IMAGES")"
+}
+
 @test "slurm: a program that fails by itself is not requeued, and keeps its images" {
     become_job_user
     submit fails "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "srun sh -c 'kill -USR2 \$\$; sleep 3; exit 3'"

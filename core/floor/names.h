@@ -58,6 +58,7 @@
 #define IMAGE_ASIDE        ".run-"
 #define RESUMED_SUFFIX     ".resumed" /* <dir>/<job>.<step>.resumed: see restorer/attempts.c */
 #define BOOK_SUFFIX        ".book"    /* <dir>/<job>.book: see tools/slurm_book.c */
+#define DONE_SUFFIX        ".done"    /* <dir>/<job>.<step>.done: see slurm/finished.c */
 #define TAIL_SUFFIX        ".stasis-tail" /* behind the name of an output file: what was written after the checkpoint */
 #define DEFAULT_KEEP       2
 #define MAX_KEEP           1000
