@@ -1,21 +1,22 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# Which classes of stress-ng come back: each with one worker, as an ordinary user; a checkpoint after two seconds, SIGKILL for all of
-# it, a restart, which must end well. A line for each class: its name, and "comes back", "refused" with the name of the refusal, or
-# what went wrong. Classes that do not end well by themselves, without us, are left out: "not here".
+# Which classes of stress-ng come back: each with one worker, as an ordinary user; after two seconds a checkpoint that ends it (--stop),
+# so that its files stay as they were, then a restart, which must end well. A line for each class: its name, and "comes back", "refused"
+# with the name of the refusal, or what went wrong. Classes that do not end well by themselves, without us, are left out: "not here".
 #
 #   tests/stress_ng.sh [CLASS...]     all of them when none is given; root only, as it becomes another user
 
 set -uo pipefail
-# some leave queues of the kernel's behind when they are killed
-[ -n "${STASIS_IN_IPC:-}" ] || exec env STASIS_IN_IPC=1 unshare --ipc "$0" "$@"
+# some leave queues of the kernel's behind, and some fill their file system
+[ -n "${STASIS_APART:-}" ] || exec env STASIS_APART=1 unshare --ipc --mount "$0" "$@"
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 BUILD=${STASIS_BUILD:-$ROOT/build}
 USER_ID=$((690000 + $$ % 10000))
 BECOME=(setpriv "--reuid=$USER_ID" "--regid=$USER_ID" --clear-groups)
 SECONDS_OF_WORK=6
 T=$(mktemp -d /var/tmp/stasis-stress.XXXXXX)
-trap '[ -n "${KEEP:-}" ] || rm -rf "$T"' EXIT
+trap 'umount -l "$T"; rmdir "$T"' EXIT
+mount -t tmpfs -o size=4G,mode=755 none "$T"
 mkdir -p "$T"/{work,product/tools,product/preload/shim,product/libexec}
 cp "$BUILD/tools/stasis" "$T/product/tools/"
 cp "$BUILD/preload/shim/libstasis.so" "$T/product/preload/shim/"
@@ -57,7 +58,7 @@ try() {
     ended_well "$T/golden.err" || { echo "not here"; return; }
     as_user 60 "$T/product/tools/stasis" run --job-id=stress -- $(work "$1") >>"$T/work/out" 2>>"$T/work/err" &
     sleep 2
-    image=$(as_user 60 "$T/product/tools/stasis" checkpoint stress.0 --max-wait=40 2>"$T/checkpoint.err")
+    image=$(as_user 60 "$T/product/tools/stasis" checkpoint stress.0 --stop --max-wait=40 2>"$T/checkpoint.err")
     kill_all
     wait
     [ -n "$image" ] || { refusal "$T/checkpoint.err" refused; return; }

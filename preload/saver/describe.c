@@ -49,7 +49,7 @@ static char *read_own(struct process *process, const char *name)
     return text;
 }
 
-static int read_locks(struct process *process)
+static int read_flags(struct process *process)
 {
     char *text = read_own(process, "smaps");
 
@@ -71,6 +71,14 @@ static int is_as_large(int pid, int other)
     return is;
 }
 
+static int has_what_no_fork_has(const struct saving *saving)
+{
+    for (size_t i = 0; i < saving->mappings.count; i++)
+        if (saving->mappings.items[i].flags & MAPPING_DONT_FORK)
+            return 1;
+    return 0;
+}
+
 static int mark_copies(struct process *process)
 {
     struct saving *saving = &process->saving;
@@ -86,6 +94,8 @@ static int mark_copies(struct process *process)
     if (!error)
         error = memory_mark_copies(saving, &twin, process->page);
     mappings_free(&twin);
+    if (!error && has_what_no_fork_has(saving)) /* the twin's smaps do not have its flags */
+        error = read_flags(process);
     return error;
 }
 
@@ -101,7 +111,7 @@ static int describe_mappings(struct process *process, const char *maps)
     int error = maps ? mappings_parse(maps, &saving->mappings) : -errno;
 
     if (!error && (has_locked_memory(saving) || has_segments(saving)))
-        error = read_locks(process);
+        error = read_flags(process);
     return error ? fail_with(process, error, "the program's mappings cannot be read") : 0;
 }
 
