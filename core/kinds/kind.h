@@ -79,6 +79,7 @@ struct saving {
     int job_parent;       /* which has this PID, when it is of the step; else 0 */
     uint32_t waiting_count; /* of page->waiting */
     struct mappings mappings;
+    int lacks_flags;      /* 1: the twin does not have some of them, and so not their flags */
     struct descriptor *descriptors;
     size_t descriptor_count;
     const struct descriptor **by_file; /* in the first process those of all: by device, inode, process and number */

@@ -148,13 +148,14 @@ int memory_mark_copies(struct saving *saving, const struct mappings *twin, struc
             return error;
         if (saving->view == saving->pid)
             continue; /* no twin: the program itself is read, while it stands */
-        mapping->flags |= twin_has(twin, mapping) ? 0 : MAPPING_DONT_FORK;
-        int lacking = !mapping->shared && mapping->flags & MAPPING_DONT_FORK;
+        int is_missing = !twin_has(twin, mapping), lacking = is_missing && !mapping->shared;
         int is_shared = must_be_copied(saving, mapping);
+        saving->lacks_flags |= is_missing;
         if (!lacking && !is_shared && !is_hinted(page, mapping))
             continue;
         if (page->range_count == AGENT_MAX_RANGES)
             return refuse(saving, "R-MANY-RANGES", "more than %d mappings that a fork does not copy", AGENT_MAX_RANGES);
+        mapping->flags |= lacking ? MAPPING_DONT_FORK : 0;
         mapping->copied = 1;
         mapping->copy_offset = offset;
         page->lacking[page->range_count] = !mapping->shared;

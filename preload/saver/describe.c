@@ -71,14 +71,6 @@ static int is_as_large(int pid, int other)
     return is;
 }
 
-static int has_what_no_fork_has(const struct saving *saving)
-{
-    for (size_t i = 0; i < saving->mappings.count; i++)
-        if (saving->mappings.items[i].flags & MAPPING_DONT_FORK)
-            return 1;
-    return 0;
-}
-
 static int mark_copies(struct process *process)
 {
     struct saving *saving = &process->saving;
@@ -94,7 +86,7 @@ static int mark_copies(struct process *process)
     if (!error)
         error = memory_mark_copies(saving, &twin, process->page);
     mappings_free(&twin);
-    if (!error && has_what_no_fork_has(saving)) /* the twin's smaps do not have its flags */
+    if (!error && saving->lacks_flags)
         error = read_flags(process);
     return error;
 }

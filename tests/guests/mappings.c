@@ -408,6 +408,29 @@ static void advice_check(uint64_t tick)
     }
 }
 
+/* ---- shared memory that no fork has, of a file that may be written ---- */
+
+static char *not_forked;
+
+static int not_forked_make(void)
+{
+    int fd = memfd_create("not forked", 0);
+
+    must(fd >= 0 && !ftruncate(fd, PAGES * GUEST_PAGE), "memfd_create");
+    not_forked = mmap(NULL, PAGES * GUEST_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    must(not_forked != MAP_FAILED && !close(fd) && !madvise(not_forked, PAGES * GUEST_PAGE, MADV_DONTFORK), "MADV_DONTFORK");
+    fill(not_forked, PAGES, 0);
+    return 1;
+}
+
+static void not_forked_check(uint64_t tick)
+{
+    check(not_forked, PAGES, tick, "shared memory that no fork has");
+    if (tick % 8 == 0 && (!has_flag(not_forked, "dc") || !has_flag(not_forked, "mw")))
+        bad("%s: a flag is lost", sort_name);
+    fill(not_forked, PAGES, tick + 1);
+}
+
 /* ---- no transparent huge pages, for the whole process ---- */
 
 static int thp_make(void)
@@ -823,6 +846,7 @@ static const struct sort {
     { "stacks", small_make, small_check, small_finish },
     { "merged", merge_make, merge_check, NULL },
     { "barriers", barrier_make, barrier_check, NULL },
+    { "not-forked", not_forked_make, not_forked_check, NULL },
     { "thp", thp_make, thp_check, NULL }, /* last: the sort "advice" wants huge pages */
 };
 enum { SORTS = sizeof sorts / sizeof *sorts };
