@@ -281,3 +281,21 @@ later_than() {
     silent killed
     kill -KILL "$child"
 }
+
+@test "trees: the interval goes on when the first process was killed before its first image, and nobody waits for it" {
+    local child
+    hold
+    start zombie perl -e 'exec @ARGV unless fork; sleep 1000' "$STASIS" run --checkpoint=0:02 "--checkpoint-dir=$IMAGES" --job-id=zombie -- \
+        bash -c 'echo $$; "$1" 60 & echo $!; wait' - "$GUESTS/stdio"
+    until_true 60 has_lines 2 "$T/zombie.out"
+    kill -KILL "$(sed -n 1p "$T/zombie.out")"
+    child=$(sed -n 2p "$T/zombie.out")
+    until_true 60 later_than 1 zombie
+    is_alive "$child"
+    silent zombie
+    kill -KILL "$child" "$PID"
+}
+
+has_lines() {
+    [ "$(grep -cxE '[0-9]+' "$2")" -ge "$1" ]
+}

@@ -255,7 +255,7 @@ int page_make(void)
         return (int)error;
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
     shim.page = page;
-    shim.attempts = UINT32_MAX; /* as if somebody had just tried */
+    shim.attempts = NO_TICK_YET; /* whoever asked for the page is trying */
     shim.page_made = interval_now();
     return 0;
 }

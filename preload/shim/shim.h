@@ -17,6 +17,7 @@
 #pragma GCC visibility push(hidden)
 
 enum { MAX_HELPERS = 8 };
+#define NO_TICK_YET UINT32_MAX /* of the interval */
 
 /* The clocks of linux/posix-timers.h, and the fields of struct rusage, which is all 8-byte words: its two times in
  * microseconds, the others as they are. */
@@ -43,7 +44,7 @@ struct shim {
     uint32_t save_files;
     uint32_t first;
     uint32_t first_pid;            /* of the run's first process */
-    uint32_t attempts;             /* of savers, that were known of at the last tick of the interval */
+    uint32_t attempts;             /* of savers, that were known of at the last tick of the interval; or NO_TICK_YET */
     uint32_t entered;              /* 1: our constructor has run, or is running */
     uint32_t installed;            /* 1: the two signals are ours, masks and dispositions are kept in our books */
     uint64_t generation;

@@ -31,6 +31,7 @@ int interval_start(void)
     int32_t timer;
     long error;
 
+    shim.attempts = NO_TICK_YET;
     if (!shim.interval)
         return 0;
     left = whole - (now > shim.began ? (now - shim.began + whole - delay()) % whole : 0);
@@ -42,14 +43,14 @@ int interval_start(void)
     return (int)SYS_CALL(timer_settime, timer, 0, &every, 0, 0, 0);
 }
 
-/* Has nobody tried to take an image since our last tick? Without a page nobody ever has that we know of: then it is the first
- * process's affair while it is there. */
+/* Has nobody tried to take an image since our last tick? Whoever tries asks us for a page. Without one it is the first process's affair while it
+ * is there; but it is also there when it was killed and nobody waits for it, so not for longer than a tick of ours. */
 static int is_our_turn(const struct agent_page *page)
 {
     if (shim.first)
         return 1;
     if (!page)
-        return sys_kill((int)shim.first_pid, 0) == -ESRCH;
+        return shim.attempts != NO_TICK_YET || sys_kill((int)shim.first_pid, 0) == -ESRCH;
     return page->attempts == shim.attempts && !orders_saver_lives(page);
 }
 
