@@ -171,6 +171,24 @@ is_compressing() {
     twice_back control script -qec "bash --norc -m '$APPS/control.sh' 15" /dev/null
 }
 
+@test "trees: a server of tmux with a program in its window, which a client finds again" {
+    local work='for i in $(seq 60); do echo $i; sleep 0.02; done; while [ -e "$GUEST_READY.hold" ]; do sleep 0.02; done'
+    needs tmux
+    seq 60 >"$T/window.golden"
+    hold
+    start server "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=server -- \
+        tmux -S "$T/tmux" -f /dev/null new-session -d "exec >'$T/window.out'; $work"
+    wait_exit_held "$PID"
+    wait_for_file "$T/window.out"
+    until_true 60 has_grown "$T/window.out" 20
+    take server.0
+    until_true 60 nobody_is_left
+    restart_back server "$IMAGE"
+    [ "$(as_user tmux -S "$T/tmux" display -p '#{session_windows}')" = 1 ]
+    ends_well server
+    same window
+}
+
 @test "trees: processes are born and die while images are taken, and the last image comes back" {
     local pid taken=0
     golden storm bash "$APPS/jobs.sh" 10
