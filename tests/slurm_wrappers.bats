@@ -80,6 +80,8 @@ teardown_file() {
     [[ $status = 0 && $output == Yes ]] || fail "$output"
     run as_user env "PATH=$links:/usr/bin:/bin" srun --quiet --checkpoint=0 --checkpoint-dir=images env
     [[ $status = 0 && $output == *"LD_PRELOAD="* ]] || fail "$output"
+    run as_user env "PATH=$links:/usr/bin:/bin" srun_cr --quiet --checkpoint=0 --checkpoint-dir=images env
+    [[ $status = 0 && $output == *"LD_PRELOAD="* ]] || fail "$output"
     run as_user env "PATH=$links:/usr/bin:/bin" salloc --quiet --checkpoint=0 --checkpoint-dir=images srun env
     [[ $status = 0 && $output == *"LD_PRELOAD="*"SLURM_CHECKPOINT_DIR=$IMAGES"* ]] || [[ $output == *"SLURM_CHECKPOINT_DIR=$IMAGES"*"LD_PRELOAD="* ]] || fail "$output"
 }
