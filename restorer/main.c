@@ -24,6 +24,7 @@
 #include "bubble.h"
 #include "descriptors.h"
 #include "plan.h"
+#include "tasks.h"
 #include "tree.h"
 
 /* What `stasis restart` has to say that is no error. Said at once, it would be cut off with the rest when stderr is the
@@ -209,8 +210,12 @@ static int become(void *context)
         return status;
     stand(own, "stand-in-bubble");
     meet(tree, own, STAGE_OPEN, open_all(tree, own));
+    if (own->index == 0 && (status = tasks_meet(own->streams[2])))
+        tree_fail(tree, own, status);
     meet(tree, own, STAGE_WIRED, wire(tree, own));
     meet(tree, own, STAGE_READY, walk(own, STEP_LAST));
+    if (own->index == 0 && (status = tasks_meet_again(own->streams[2])))
+        tree_fail(tree, own, status);
     if (own->index == 0) {
         say_notice_in_file(own);
         say_notice(own);
@@ -293,13 +298,20 @@ static void succeed(void *context)
         fprintf(stderr, "stasis: the images in %s cannot be removed: %s\n", directory, strerror(-error));
 }
 
+static void over(void *context, int status)
+{
+    (void)context;
+    tasks_give_up(status);
+}
+
 static int restart(const char *path, int only_check, struct restoring *restoring)
 {
     static struct image image;
     static struct tree tree;
     static char registry[64], run_directory[128];
     struct bubble_plan bubble = { .registry = registry, .run_directory = run_directory, .task = become,
-                                  .job = image.header.job, .step = image.header.step, .context = &tree, .succeeded = succeed };
+                                  .job = image.header.job, .step = image.header.step, .context = &tree, .succeeded = succeed,
+                                  .over = over };
     char uuid[UUID_TEXT];
     int error = image_open(&image, path), status;
 
@@ -349,13 +361,14 @@ static int find_image(const char *directory, char *ret_image, struct buffer *can
 }
 
 /* For SLURM_RESTART_DIR the shim gives us a directory: the newest whole image of the job in it. */
-static int choose(const char *path, char *ret_image)
+static int choose(const char *path, char *ret_image, int *ret_is_found)
 {
     struct buffer candidates = { 0 };
     struct stat status;
     int error;
 
-    if (stat(path, &status) || !S_ISDIR(status.st_mode)) {
+    *ret_is_found = !stat(path, &status) && S_ISDIR(status.st_mode);
+    if (!*ret_is_found) {
         snprintf(ret_image, MAX_PATH, "%s", path);
         return 0;
     }
@@ -419,13 +432,19 @@ int main(int count, char **arguments)
 {
     static struct restoring restoring = { .streams = { 0, 1, 2 } };
     char image[MAX_PATH];
-    int only_check = 0, status;
+    int only_check = 0, is_found, status;
 
     restoring.closed_streams = fill_streams();
     if (read_options(count, arguments, &restoring.policy, &only_check)) {
         fprintf(stderr, "stasis-restorer is started by `stasis restart`; see stasis(1)\n");
         return EXIT_USAGE;
     }
-    status = choose(arguments[optind], image);
-    return status ? status : restart(image, only_check, &restoring);
+    status = choose(arguments[optind], image, &is_found);
+    if (!status)
+        status = tasks_choose(image, is_found, &restoring.policy.roll);
+    if (status)
+        return status;
+    status = restart(image, only_check, &restoring);
+    tasks_give_up(status);
+    return status;
 }

@@ -147,6 +147,7 @@ void porter_give_back(void)
 /* The magic comes last, when all else is true. */
 static int fill_page(const struct bubble_plan *plan, pid_t keeper)
 {
+    const char *job = getenv(ENV_SLURM_JOB), *step = getenv(ENV_SLURM_STEP);
     struct stat namespace;
     struct agent_page *page;
 
@@ -161,6 +162,8 @@ static int fill_page(const struct bubble_plan *plan, pid_t keeper)
     page->porter_target = (uint32_t)keeper;
     text_add(page->job, sizeof page->job, 0, plan->job);
     text_add(page->step, sizeof page->step, 0, plan->step);
+    if (job && step)
+        snprintf(page->as_slurm, sizeof page->as_slurm, "%.*s.%.*s", MAX_ID - 1, job, MAX_ID - 1, step);
     if (!stat("/proc/self/ns/pid", &namespace))
         page->pid_namespace = namespace.st_ino;
     __atomic_store_n(&page->magic, AGENT_MAGIC, __ATOMIC_SEQ_CST);
@@ -551,6 +554,7 @@ int porter_run(const struct bubble_plan *plan, pid_t keeper, int link, int task_
         part(&p);
     if (p.state == ENDED && !p.others && !p.status && plan->succeeded)
         plan->succeeded(plan->context);
+    plan->over(plan->context, p.state == FAILED ? p.status : WIFEXITED(p.status) ? WEXITSTATUS(p.status) : EXIT_SYSTEM);
     porter_give_back();
     if (p.state == FAILED)
         return give_up(&p);

@@ -195,39 +195,24 @@ static void preload(spank_t spank, const char *shim)
     spank_setenv(spank, "LD_PRELOAD", value, 1);
 }
 
-/* Several tasks would write one image's name. A program that should go on from its image must not begin anew instead. */
-static int is_refused(spank_t spank, int is_restart)
-{
-    uint32_t tasks = 1;
-
-    if (spank_get_item(spank, S_JOB_TOTAL_TASK_COUNT, &tasks) != ESPANK_SUCCESS || tasks == 1)
-        return 0;
-    slurm_error("stasis: R-SEVERAL-TASKS: a step of %u tasks cannot be checkpointed yet; %s", tasks,
-                is_restart ? "nothing is restarted" : "it runs without images");
-    if (is_restart)
-        _exit(EXIT_REFUSED); /* of the task */
-    return 1;
-}
-
-/* A step of a job that was requeued goes on from its image, if it had one. 1: it does. */
-static int goes_on(spank_t spank)
+/* A step of a job that was requeued goes on from its image, if it had one. */
+static void goes_on(spank_t spank)
 {
     char directory[MAX_PATH], job[64], step[64], image[2 * MAX_PATH];
 
     /* Not S_SLURM_RESTART_COUNT, which is 0 in the steps of some jobs. */
     if (!atoi(task_variable(spank, ENV_SLURM_RESTARTS, step, sizeof step)))
-        return 0;
+        return;
     finished_end(spank);
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && !getcwd(directory, sizeof directory))
-        return 0;
+        return;
     task_variable(spank, ENV_SLURM_JOB, job, sizeof job);
     task_variable(spank, ENV_SLURM_STEP, step, sizeof step);
     snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
     if (access(image, F_OK))
-        return 0;
+        return;
     spank_setenv(spank, ENV_RESTART, directory, 1);
     spank_setenv(spank, ENV_JOB, job, 1); /* there may be images of other jobs */
-    return 1;
 }
 
 /* What the user has asked for; *ret_is_restart: also to restart. */
@@ -253,10 +238,9 @@ static void begin_step(spank_t spank, int count, char **arguments)
     if (wanted)
         set_defaults(spank, count, arguments);
     if (wanted && !is_restart)
-        is_restart = goes_on(spank);
-    if (wanted && is_refused(spank, is_restart))
-        wanted = 0;
+        goes_on(spank);
     output_check(spank, wanted);
+    spank_unsetenv(spank, ENV_RUN); /* of the program that has started srun */
     if (wanted)
         preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
 }

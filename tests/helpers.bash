@@ -493,7 +493,7 @@ find_pages() {
 find_strays() {
     find "$IMAGES" -mindepth 1 2>/dev/null |
         grep -vE '/[^/]+\.ckpt(\.[0-9]+)?(\.run-([0-9a-f]{8}|damaged)(\.[0-9]+)?)?$' |
-        grep -vE '/lost\+found$|\.resumed$'
+        grep -vE '/lost\+found$|\.resumed$|\.ckpt\.d(/(lock|roll\.[0-9a-f]+|task\.[0-9]+\.[0-9a-f]{16}))?$'
     find "$T" -maxdepth 2 \( -name '*.tmp' -o -name '*.tmp.*' -o -name '.*.ckpt*' \) 2>/dev/null
     return 0
 }

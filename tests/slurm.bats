@@ -57,18 +57,6 @@ is_task_back() {
     find_processes | grep -q stasis-keeper
 }
 
-@test "slurm: a step of several tasks is refused by name, and runs" {
-    become_job_user
-    start several srun --quiet -n2 --checkpoint=1 true
-    wait_exit "$PID" 60
-    [ "$STATUS" = 0 ] || fail "status $STATUS"
-    named "$(cat "$T/several.err")"
-    start several srun --quiet -n2 "--restart-dir=images" echo ran
-    wait_exit "$PID" 60
-    [ "$STATUS" = 69 ] || fail "status $STATUS"
-    ! grep ran "$T/several.out" || fail "it ran"
-}
-
 @test "slurm: bad options are refused at once; without options nothing is preloaded" {
     become_job_user
     run as_user srun --checkpoint=soon true

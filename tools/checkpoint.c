@@ -2,6 +2,7 @@
 /* stasis checkpoint: finds the run that a PID or JOB.STEP belongs to and becomes stasis-saver for it; inside its bubble,
  * when it has been restarted into one. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
 #include <poll.h>
@@ -48,7 +49,7 @@ static int is_meant(const struct program *program, const char *target)
 
     if (!options_number(target, INT32_MAX, &pid))
         return pid && program->pid == (pid_t)pid;
-    return !strcmp(program->name, target);
+    return !strcmp(program->name, target) || !strcmp(program->as_slurm, target);
 }
 
 /* The same run restarted twice is in two bubbles: only both together tell runs apart. */
@@ -109,7 +110,21 @@ static int complain_none(const struct program *programs, size_t count, const cha
     return EXIT_NO_IMAGE;
 }
 
-/* 0 and the one run that is meant, or an exit status. */
+/* A task, or the porter of one that was restarted, of a step of several. */
+static const struct program *task_of(const struct program *programs, size_t count, const struct program *of)
+{
+    for (size_t i = 0; i < count; i++)
+        if (programs[i].role == ROLE_TASK && programs[i].task_count > 1 && same_run(&programs[i], of))
+            return &programs[i];
+    return NULL;
+}
+
+static int same_step(const struct program *programs, size_t count, const struct program *a, const struct program *b)
+{
+    return a->owner == b->owner && !strcmp(a->name, b->name) && task_of(programs, count, a) && task_of(programs, count, b);
+}
+
+/* 0 and the one run that is meant (or of a step of several tasks any of them), or an exit status. */
 static int choose(const struct program *programs, size_t count, const char *target, const struct program **ret_chosen)
 {
     const struct program *chosen = NULL;
@@ -117,7 +132,7 @@ static int choose(const struct program *programs, size_t count, const char *targ
     for (size_t i = 0; i < count; i++) {
         if (!is_meant(&programs[i], target))
             continue;
-        if (chosen && !same_run(chosen, &programs[i])) {
+        if (chosen && !same_run(chosen, &programs[i]) && !same_step(programs, count, chosen, &programs[i])) {
             complain(0, "several programs are named %s; give the PID of one:", target);
             print_programs(programs, count, target);
             return EXIT_USAGE;
@@ -128,7 +143,7 @@ static int choose(const struct program *programs, size_t count, const char *targ
         return complain_none(programs, count, target);
     if (chosen->bytes != sizeof(struct agent_page))
         return complain(EXIT_REFUSED, "%s runs under another version of Stasis; use the stasis it was started with", target);
-    *ret_chosen = chosen;
+    *ret_chosen = task_of(programs, count, chosen) ? task_of(programs, count, chosen) : chosen;
     return 0;
 }
 
@@ -234,7 +249,7 @@ static int save_inside(pid_t door, ino_t tasks, char **argv)
     _exit(locate_exec(SAVER_NAME, argv));
 }
 
-/* ---- the command ---- */
+/* ---- the saver ---- */
 
 static int save(const struct request *request, const struct program *chosen, pid_t door)
 {
@@ -256,6 +271,58 @@ static int save(const struct request *request, const struct program *chosen, pid
         return status;
     return chosen->tasks == own_pid_namespace() ? locate_exec(SAVER_NAME, argv) : save_inside(door, chosen->tasks, argv);
 }
+
+/* In a process of its own. One of them says where the image is. */
+static pid_t start_save(const struct request *request, const struct program *chosen, pid_t door, int is_silent)
+{
+    pid_t child = fork();
+    int nowhere;
+
+    if (child)
+        return child;
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* who ends the command ends the checkpoint */
+    nowhere = is_silent ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
+    if (nowhere >= 0)
+        dup2(nowhere, 1);
+    _exit(save(request, chosen, door));
+}
+
+static int status_of(pid_t child)
+{
+    int status;
+
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return complain(EXIT_SYSTEM, "cannot wait for %s: %m", SAVER_NAME);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SYSTEM;
+}
+
+/* All tasks of its step that are on this node: their savers wait for one another, and for those on other nodes. */
+static int save_tasks(const struct request *request, const struct program *programs, size_t count, const struct program *chosen)
+{
+    pid_t *children = calloc(count, sizeof *children);
+    int status = 0;
+    size_t started = 0;
+
+    for (size_t i = 0; children && i < count; i++) {
+        const struct program *program = &programs[i];
+        size_t before = 0;
+        if (program->role != ROLE_TASK || program->task_count < 2 || program->owner != chosen->owner || strcmp(program->name, chosen->name))
+            continue;
+        while (before < i && !(programs[before].role == ROLE_TASK && same_run(&programs[before], program)))
+            before++;
+        if (before == i)
+            children[started] = start_save(request, program, doorway(programs, count, program), started), started++;
+    }
+    for (size_t i = 0; i < started; i++) {
+        int one = children[i] < 0 ? complain(EXIT_SYSTEM, "cannot start %s", SAVER_NAME) : status_of(children[i]);
+        status = status ? status : one;
+    }
+    free(children);
+    return started ? status : complain(EXIT_SYSTEM, "no memory");
+}
+
+/* ---- the command ---- */
 
 static int is_any_meant(const struct program *programs, size_t count, const char *target)
 {
@@ -376,7 +443,9 @@ static int find_and_save(const struct request *request)
         return complain_silent(request);
     }
     status = choose(programs, count, request->target, &chosen);
-    if (!status)
+    if (!status && chosen->task_count > 1)
+        status = save_tasks(request, programs, count, chosen);
+    else if (!status)
         status = save(request, chosen, doorway(programs, count, chosen));
     free(programs);
     return status;

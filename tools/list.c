@@ -13,7 +13,7 @@
 
 #include "../core/floor/names.h"
 #include "../core/floor/text.h"
-#include "../core/image/read.h"
+#include "../core/image/tasks.h"
 #include "commands.h"
 #include "print.h"
 
@@ -31,6 +31,7 @@ struct entry {
     char reason[256];
     uint64_t bytes;
     uint64_t seconds, nanoseconds; /* when it was taken; of a damaged one, when it was written */
+    struct tasks_found tasks;  /* of a step of several */
     struct file_header header; /* zeros when it could not be trusted */
 };
 
@@ -69,6 +70,11 @@ static void look_at(struct entry *entry, const struct stat *status)
     entry->seconds = (uint64_t)status->st_mtim.tv_sec;
     entry->nanoseconds = (uint64_t)status->st_mtim.tv_nsec;
     entry->error = image_open(&image, entry->path);
+    if (!entry->error)
+        entry->error = tasks_check(&image, entry->path, 0, &entry->tasks);
+    if (entry->error == -ENOENT)
+        entry->error = -EBADMSG; /* a part is missing */
+    entry->bytes += entry->tasks.bytes;
     memcpy(entry->reason, image.reason, sizeof entry->reason);
     entry->header = image.header;
     image_close(&image);
@@ -220,6 +226,8 @@ static struct json_object *as_json(const struct entry *entry)
     put_text(object, "run", text, sizeof text);
     put_text(object, "host", header->host, sizeof header->host);
     put_text(object, "command", header->command, sizeof header->command);
+    if (entry->tasks.count)
+        json_object_object_add(object, "tasks", json_object_new_uint64(entry->tasks.count));
     return object;
 }
 

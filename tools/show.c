@@ -6,7 +6,7 @@
 
 #include "../core/floor/names.h"
 #include "../core/floor/text.h"
-#include "../core/image/read.h"
+#include "../core/image/tasks.h"
 #include "../core/kinds/kind.h"
 #include "commands.h"
 #include "print.h"
@@ -75,6 +75,26 @@ static int show_records(struct image *image)
     return error;
 }
 
+/* 1: it is an index of several tasks, and has nothing else in it. */
+static int show_tasks(struct image *image)
+{
+    const struct task_record *tasks;
+    char size[SIZE_TEXT];
+    uint32_t count;
+    int error = tasks_read(image, &tasks, &count);
+
+    if (error)
+        return 0;
+    printf("%-12s%" PRIu32 "\n", "tasks", count);
+    for (uint32_t i = 0; i < count; i++)
+        if (tasks[i].state == PART_ENDED)
+            printf("task %" PRIu32 ": had ended with status %" PRIu32 "\n", i, tasks[i].status);
+        else
+            printf("task %" PRIu32 ": %s, processes %" PRIu32 ", %s (%" PRIu64 " bytes)\n", i, tasks[i].name, tasks[i].processes,
+                   print_size(tasks[i].bytes, size), tasks[i].bytes);
+    return 1;
+}
+
 static int show_image(const char *path)
 {
     struct image image = { 0 };
@@ -83,9 +103,11 @@ static int show_image(const char *path)
     if (error)
         return complain(image_exit_status(error), "%s: %s", path, image.reason);
     show_header(&image.header);
-    show_blocks(&image);
-    if (show_records(&image))
-        error = complain(EXIT_DAMAGED, "%s: a record is shorter than its kind needs", path);
+    if (!show_tasks(&image)) {
+        show_blocks(&image);
+        if (show_records(&image))
+            error = complain(EXIT_DAMAGED, "%s: a record is shorter than its kind needs", path);
+    }
     image_close(&image);
     return error;
 }

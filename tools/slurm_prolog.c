@@ -49,10 +49,8 @@ static int print_preload(void)
 static int print_variables(void)
 {
     char directory[MAX_PATH];
-    const char *tasks = setting(ENV_SLURM_TASKS);
 
-    if (tasks && atoi(tasks) > 1)
-        return complain(0, "R-SEVERAL-TASKS: a step of %s tasks cannot be checkpointed without the plugin; it runs without images", tasks);
+    printf("unset " ENV_RUN "\n"); /* of the program that has started srun */
     if (!setting(ENV_RESTART) && goes_on(directory))
         printf("export " ENV_RESTART "=%s\nexport " ENV_JOB "=%s\n", directory, setting(ENV_SLURM_JOB));
     return print_preload();

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "names.h"
+#include "roll.h"
 #include "terminal_bytes.h"
 
 enum {
@@ -261,6 +262,7 @@ struct restart_note {
     uint64_t arena_start;  /* the last stage's own mapping: unmap it */
     uint64_t arena_length; /* bytes; 0 in a process that never was restarted */
     uint64_t generation;   /* of the image this process came from */
+    uint64_t roll;         /* of the step in which it came back: roll.h; 0: of none */
     uint64_t restarts;     /* how often this process came back; 0: never */
     uint64_t threads;      /* that come back */
     uint64_t timers;       /* address, in the arena, of struct agent_timer, by rising id */
@@ -301,6 +303,8 @@ struct agent_page {
     uint32_t attempt;         /* the last one's own number, so that it counts once */
     uint32_t coming;          /* COMING_WORD of a token whose stop is about to begin: threads wait for it in the handler; 0: none */
     uint64_t generation;      /* of the last image written or restored */
+    char as_slurm[2 * MAX_ID]; /* a porter's: JOB.STEP in which the program is now; "": in none */
+    struct task_place place;  /* which task of the step it is part of */
     uint64_t restart_note;    /* address of struct restart_note */
 
     /* Orders. */

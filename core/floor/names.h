@@ -30,6 +30,10 @@
 #define ENV_SLURM_ARRAY    "SLURM_ARRAY_JOB_ID"
 #define ENV_SLURM_ELEMENT  "SLURM_ARRAY_TASK_ID"
 #define ENV_SLURM_RESTARTS "SLURM_RESTART_COUNT"
+#define ENV_SLURM_TASK     "SLURM_PROCID"
+#define ENV_SLURM_LAUNCHER "SLURM_LAUNCH_NODE_IPADDR" /* where srun is, and its ports */
+#define ENV_SLURM_PORT     "SLURM_SRUN_COMM_PORT"
+#define ENV_SLURM_STEP_PORT "SLURM_STEP_LAUNCHER_PORT"
 #define ENV_JOB            "STASIS_JOB_ID"         /* stasis run --job-id */
 #define ENV_KEEP           "STASIS_KEEP"           /* older generations to keep */
 #define ENV_SAVE_FILES     "STASIS_SAVE_FILES"     /* 1: stasis run --save-files */
@@ -56,6 +60,9 @@
 /* Images: <dir>/<job>.<step>.ckpt, older ones with .1, .2 behind, other runs' with .run-<uuid8>. */
 #define IMAGE_SUFFIX       ".ckpt"
 #define IMAGE_ASIDE        ".run-"
+#define PARTS_SUFFIX       ".d" /* <dir>/<job>.<step>.ckpt.d/: the parts of a step of several tasks, */
+#define PART_NAME          "task." /* task.<task>.<attempt>, */
+#define ROLL_NAME          "roll." /* and what their savers agree by: see roll.h */
 #define RESUMED_SUFFIX     ".resumed" /* <dir>/<job>.<step>.resumed: see restorer/attempts.c */
 #define BOOK_SUFFIX        ".book"    /* <dir>/<job>.book: see tools/slurm_book.c */
 #define DONE_SUFFIX        ".done"    /* <dir>/<job>.<step>.done: see slurm/finished.c */

@@ -56,7 +56,7 @@ enum record_flag { RECORD_REQUIRED = 1 };
 enum record_tag {
     TAG_BLOCKS = 1,        /* block_record and its run_records, repeated */
     TAG_PARENT = 2,        /* reserved: uuid and generation of the image that CODEC_PARENT blocks are in */
-    TAG_TASKS = 3,         /* reserved: parts of an image of several tasks */
+    TAG_TASKS = 3,         /* task_list and its task_records (tasks.h): where the parts of a step of several tasks are */
     TAG_FILES = 4,         /* content_record, then as TAG_BLOCKS: the content of a file */
     TAG_PROCESS = 16,      /* one for each process: pid, parent and what the restart needs first */
     TAG_MEMORY = 17,

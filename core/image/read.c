@@ -273,7 +273,7 @@ int image_verify(struct image *image)
 
 int image_known_tag(uint16_t tag)
 {
-    return tag == TAG_BLOCKS || tag == TAG_FILES || (tag >= TAG_PROCESS && tag < TAG_END);
+    return tag == TAG_BLOCKS || tag == TAG_TASKS || tag == TAG_FILES || (tag >= TAG_PROCESS && tag < TAG_END);
 }
 
 int image_error_is_of_file(int error)

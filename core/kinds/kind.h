@@ -114,6 +114,7 @@ struct policy {
     int no_tails;         /* what was written to a file after the checkpoint is not kept */
     const char **path_rules; /* OLD=NEW, see path_map.c */
     size_t path_rule_count;
+    uint64_t roll;        /* of the step that brings it back; see struct restart_note */
 };
 
 /* One process while it is restored. */

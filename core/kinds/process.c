@@ -220,6 +220,7 @@ static int process_last(struct restoring *restoring, struct reader *reader)
     };
     plan->note_address = record.restart_note;
     plan->note.generation = record.generation;
+    plan->note.roll = restoring->policy.roll;
     plan->note.restarts = record.generation; /* differs from restart to restart, as each has a newer image */
     return 0;
 }

@@ -195,10 +195,12 @@ ino_t page_pid_namespace(const struct agent_page *page, pid_t holder)
 
 static struct program describe(const struct walk *walk, const struct agent_page *page, const struct stat *status)
 {
-    struct program program = { .owner = walk->owner, .role = page->role, .first = page->first, .bytes = page->bytes };
+    struct program program = { .owner = walk->owner, .role = page->role, .first = page->first, .bytes = page->bytes,
+                               .task = page->place.task, .task_count = page->place.tasks };
 
     snprintf(program.run_directory, sizeof program.run_directory, "%s/%s", walk->directory, walk->run);
     snprintf(program.name, sizeof program.name, "%.*s.%.*s", MAX_ID - 1, page->job, MAX_ID - 1, page->step);
+    snprintf(program.as_slurm, sizeof program.as_slurm, "%.*s", (int)sizeof program.as_slurm - 1, page->as_slurm);
     program.pid = holder(walk, status);
     program.tasks = page_pid_namespace(page, program.pid);
     if (page->role == ROLE_PORTER) {

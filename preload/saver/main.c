@@ -178,19 +178,35 @@ static int save_early_kinds(struct process *process)
     return save_kinds(process, 0);
 }
 
+static int fail_open(struct step *step, const char *directory, int error)
+{
+    return fail(step, EXIT_CANNOT_CREATE, "no checkpoint: an image cannot be made in %s: %s; the last good image stays", directory,
+                strerror(-error));
+}
+
+static int open_part(struct step *step, struct image_writer *writer)
+{
+    int error = image_writer_open(writer, tasks_parts(), tasks_part());
+    return error ? fail_open(step, tasks_parts(), error) : 0;
+}
+
 /* The first process is known now, and by its page where the image goes. */
 static int open_image(struct step *step, struct image_writer *writer, char *name, size_t size)
 {
     const struct agent_page *page = step->processes->page;
-    int error = image_name(name, size, page->job, page->step);
+    int status = tasks_are_several(step) ? tasks_join(step) : 0, error;
 
+    if (status)
+        return status;
+    if (tasks_are_several(step))
+        return open_part(step, writer);
+    error = image_name(name, size, page->job, page->step);
     if (!error)
         image_sweep(page->directory, name);
     if (!error)
         error = image_writer_open(writer, page->directory, name);
     if (error)
-        return fail(step, EXIT_CANNOT_CREATE, "no checkpoint: an image cannot be made in %s: %s; the last good image stays",
-                    page->directory, strerror(-error));
+        return fail_open(step, page->directory, error);
     step->generation = last_generation(page, name);
     return 0;
 }
@@ -200,7 +216,7 @@ static int take_moment(struct step *step, struct image_writer *writer)
 {
     int status;
 
-    if ((status = stop_all(step)))
+    if ((status = stop_all(step)) || (tasks_are_several(step) && (status = tasks_stopped(step))))
         return status;
     for (struct process *process = step->processes; process; process = process->next) {
         process->saving.writer = writer;
@@ -253,7 +269,10 @@ static int write_image(struct step *step, struct image_writer *writer, const cha
         error = -ESRCH;
     if (error)
         return fail_with(step->processes, error, "memory");
-    error = image_commit(writer, name, step->processes->page->keep, ret_path);
+    error = tasks_are_several(step) ? image_commit(writer, tasks_part(), 0, ret_path)
+                                    : image_commit(writer, name, step->processes->page->keep, ret_path);
+    if (!error && tasks_are_several(step))
+        return tasks_written(step, writer, ret_path);
     return error ? fail_with(step->processes, error, "the image cannot get its name") : 0;
 }
 
@@ -285,6 +304,8 @@ static int checkpoint_once(struct step *step, char *ret_path)
     if (status)
         return status;
     status = take_moment(step, &writer);
+    if (!status && tasks_are_several(step))
+        status = tasks_taken(step);
     if (status || (has_all_twins(step) && !step->request->stop))
         stop_resume(step);
     if (!status)
@@ -311,7 +332,10 @@ static int try_until_it_holds(struct step *step, char *ret_path)
             return status;
         status = checkpoint_once(step, ret_path);
         int twin_was_killed = step->lost && !step->without_twin && has_all_twins(step);
-        if (!status || (status != -EAGAIN && !twin_was_killed && !members_any_is_dead(step)))
+        int again = status && (status == -EAGAIN || twin_was_killed || members_any_is_dead(step));
+        if (status)
+            tasks_leave(step, status, again);
+        if (!again)
             return status;
         step->without_twin |= twin_was_killed; /* memory was shorter than it seemed, and the kernel took the twin first */
         if (status != -EAGAIN)
@@ -332,6 +356,8 @@ static int checkpoint(struct step *step)
                 !has_all_twins(step) ? ", as memory is too short for a copy" : "");
     if (!status)
         puts(path);
+    else if (step->is_said)
+        return status;
     else if (step->request->requester)
         stop_say(step); /* its page may be gone: then there is nobody to tell */
     else

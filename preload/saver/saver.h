@@ -64,6 +64,7 @@ struct step {
     int64_t stopped_at, ran_on_at;
     uint64_t generation;      /* of the last image */
     char message[480];        /* what went wrong, for whoever asked */
+    int is_said;              /* 1: by the saver of another task */
 };
 
 /* Fills step->message and returns status, an exit status. */
@@ -139,6 +140,16 @@ int twin_copy(struct process *process);                 /* what the twin lacks *
 int twins_leave(struct step *step);                     /* the descriptors: the programs may run on */
 int twin_meet(struct process *process);                 /* then it hands over its memory */
 void twin_end(struct process *process);
+
+/* tasks.c: a step of several tasks. Exit status; -EAGAIN: all begin again. */
+int tasks_are_several(const struct step *step);
+int tasks_join(struct step *step);                /* returns when the savers of all are there; step->generation is that of all */
+int tasks_stopped(struct step *step);             /* when all stand; this program does */
+int tasks_taken(struct step *step);               /* when all have been looked at */
+int tasks_written(struct step *step, const struct image_writer *writer, char *ret_path); /* when the index has its name */
+void tasks_leave(struct step *step, int status, int again); /* after a failure: the others are told */
+const char *tasks_parts(void);                    /* directory and name of this task's part */
+const char *tasks_part(void);
 
 /* pages.c: the contents of memory, by several workers. -errno; -ETIMEDOUT at the deadline. */
 int pages_save(struct saving *saving, int64_t deadline);

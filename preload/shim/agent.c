@@ -66,6 +66,7 @@ static void page_fill(struct agent_page *page)
     page->save_files = shim.save_files;
     page->wanted = 1; /* pages are made for whoever asks */
     page->generation = shim.generation;
+    page->place = shim.place;
     page->restart_note = (uint64_t)&shim.note;
     text_add(page->directory, sizeof page->directory, 0, shim.directory);
 }

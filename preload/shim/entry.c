@@ -234,6 +234,7 @@ static void read_names(void)
         shim.directory = "";
     read_keep();
     read_save_files();
+    roll_place(environ, &shim.place);
 }
 
 NEXT_OF(putenv);
@@ -350,6 +351,12 @@ static void child_enters(void)
 /* pthread_atfork() asks for it; crtbegin.o has one, with more that costs at every start and is of no use here. */
 __attribute__((visibility("hidden"))) void *__dso_handle = &__dso_handle;
 
+static void ends_with(int status, void *nothing)
+{
+    (void)nothing;
+    tasks_note_end(status);
+}
+
 __attribute__((constructor)) static void enter(void)
 {
     const char *fail;
@@ -383,6 +390,8 @@ __attribute__((constructor)) static void enter(void)
     stop_install();
     stop_unblock();
     interval_start();
+    if (shim.place.tasks > 1)
+        on_exit(ends_with, NULL);
     pthread_atfork(exec_prepare, NULL, child_enters);
 }
 

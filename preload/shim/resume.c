@@ -247,6 +247,7 @@ void resume_after_restart(int leader)
         if (shim.stderr_held)
             stop_note_stderr(); /* that of the restart */
         shim.generation = shim.note.generation;
+        shim.place.roll = shim.note.roll;
         shim.vdso = (struct agent_range){ shim.note.vdso_start, shim.note.vdso_end };
         shim.pid_namespace = 0; /* another one */
         if (shim.note.is_bound)

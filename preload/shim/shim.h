@@ -48,6 +48,7 @@ struct shim {
     uint32_t entered;              /* 1: our constructor has run, or is running */
     uint32_t installed;            /* 1: the two signals are ours, masks and dispositions are kept in our books */
     uint64_t generation;
+    struct task_place place;       /* of a step of several tasks */
     uint32_t rseq_length;          /* as libc registered it; 0: none */
     int64_t rseq_offset;           /* from the thread pointer */
     uint64_t raw_call_end;         /* where an interrupted syscall() stands: raw_call.h */
@@ -94,6 +95,9 @@ void page_drop(void);                    /* the same for ever, and the run's dir
 void page_remake_when_gone(void);
 void page_become(void);                  /* in a fork child, */
 int page_become_child(void);             /* or perhaps in one: 1 when it was */
+
+/* tasks.c (island) */
+void tasks_note_end(int status);         /* the process ends on its own; of a step of several tasks the others must know */
 
 /* ticks.c (island) */
 uint64_t interval_now(void);             /* milliseconds of CLOCK_MONOTONIC */

@@ -21,20 +21,37 @@ static uint64_t delay(void)
     return shim.first ? 0 : shim.interval * UINT64_C(1000) / (2 * TURNS) * (1 + shim.pid % TURNS);
 }
 
-/* A timer is gone with every exec, so the times it keeps are multiples of the interval since the run began: a program that execs
- * more often than that has images, too. */
+/* Milliseconds to the first tick. A timer is gone with every exec, so the times it keeps are multiples of the interval since the run
+ * began: a program that execs more often than that has images, too. */
+static uint64_t first_tick(uint64_t whole)
+{
+    uint64_t now = interval_now();
+    return whole - (now > shim.began ? (now - shim.began + whole - delay()) % whole : 0);
+}
+
+/* The tasks of a step, on whatever node, have their ticks at the same times: multiples of the interval by the wall clock, the first
+ * not before one whole interval has passed. */
+static uint64_t first_tick_of_task(uint64_t whole)
+{
+    uint64_t wall = (uint64_t)sys_clock(CLOCK_REALTIME) / 1000000, past = interval_now() - shim.began;
+    uint64_t earliest = wall - delay() + (past < whole ? whole - past : 0);
+
+    return (earliest + whole - 1) / whole * whole + delay() - wall;
+}
+
 int interval_start(void)
 {
     struct sigevent event = { .sigev_notify = SIGEV_SIGNAL, .sigev_signo = STOP_SIGNAL };
     struct itimerspec every = { .it_interval.tv_sec = shim.interval };
-    uint64_t now = interval_now(), whole = shim.interval * UINT64_C(1000), left;
+    uint64_t whole = shim.interval * UINT64_C(1000), left;
     int32_t timer;
     long error;
 
     shim.attempts = NO_TICK_YET;
     if (!shim.interval)
         return 0;
-    left = whole - (now > shim.began ? (now - shim.began + whole - delay()) % whole : 0);
+    left = shim.place.tasks > 1 ? first_tick_of_task(whole) : first_tick(whole);
+    left += !left; /* 0 would disarm it */
     every.it_value = (struct timespec){ .tv_sec = (time_t)(left / 1000), .tv_nsec = (long)(left % 1000) * 1000000 };
     event.sigev_value.sival_ptr = (void *)(uintptr_t)VALUE_INTERVAL;
     error = SYS_CALL(timer_create, CLOCK_MONOTONIC, &event, &timer, 0, 0, 0);

@@ -20,12 +20,13 @@ cluster_start() {
     until_true 60 cluster_is_up || { cat "$CLUSTER"/log/* >&2; return 1; }
 }
 
-# Ports of its own, so that tests may run side by side. CLUSTER_LINES: more lines.
+# Ports and ids of jobs of its own, so that tests may run side by side. CLUSTER_LINES: more lines.
 cluster_configure() {
     local port=$((20000 + $$ % 5000 * 2)) # below the range of ports that the kernel gives out
     cat <<END
 ClusterName=stasistest
 SlurmctldHost=$(hostname)(127.0.0.1)
+FirstJobId=$port
 SlurmctldPort=$port
 SlurmdPort=$((port + 1))
 SlurmUser=slurm

@@ -3,7 +3,7 @@
 # What the tests of Slurm share: a cluster for each file, and the jobs of an ordinary user.
 
 # An ordinary user that Slurm finds in the user database of every Debian.
-JOB_USER=games
+JOB_USER=${JOB_USER:-games}
 
 # start_cluster [PLUGIN-ARGUMENT...]: for setup_file; slurmd needs root.
 start_cluster() {

@@ -8,6 +8,7 @@
 
 EXPORTED void _exit(int status)
 {
+    tasks_note_end(status);
     page_drop();
     sys_exit_group(status);
 }
