@@ -243,6 +243,23 @@ wait_exit_held() {
     all_lives jobs "$GUESTS/jobs" 2
 }
 
+# The saver stands while everybody waits in the handler, and is killed.
+@test "trees: stopped children stay so when the saver dies while they are awake" {
+    local asked
+    VARIABLES=(STASIS_TEST_FAIL=memory,stand)
+    start_guest jobs "$GUESTS/jobs" 2
+    stasis checkpoint "$PID" >"$T/answer" 2>"$T/reason" 3>&- &
+    asked=$!
+    until_true 60 find_saver
+    until_true 60 is_job_stopped "$SAVER"
+    kill -KILL "$SAVER"
+    wait "$asked" || :
+    VARIABLES=()
+    take "$PID"
+    ends_well jobs
+    says_ok jobs
+}
+
 @test "trees: a program that was stopped as a whole runs when it comes back" {
     local child
     start_guest whole "$GUESTS/family" pipes 2

@@ -251,7 +251,8 @@ struct agent_undo {
     int16_t adjustment;
 };
 
-/* A child that is to be stopped when it has come back. */
+/* A child that is to be stopped when it has come back, or behind a checkpoint. */
+enum { AGENT_MAX_WOKEN = 64 };
 struct agent_job {
     int32_t pid;
     uint32_t is_reported;  /* 1: its parent has been told */
@@ -323,6 +324,11 @@ struct agent_page {
     uint32_t inside;          /* threads that may still look at an order or fill a slot: none when a stop begins */
     uint32_t argument;        /* of an order */
     uint32_t saver_pid;       /* who gives the orders, in the process's PID namespace */
+    /* Should the saver die while somebody is awake that job control has stopped, he stops again by himself. */
+    uint32_t job_stop;        /* as with ORDER_HALT: the process is awake for the stop only; 0: it was not stopped */
+    uint32_t is_resting;      /* 1: it is about to do so, and its other threads wait */
+    uint32_t woken_count;     /* of its children that it has let go on for the stop: */
+    struct agent_job woken[AGENT_MAX_WOKEN];
     uint32_t twin_order;
     uint32_t twin_answer;     /* 0: none yet */
     int32_t twin_pid;

@@ -10,6 +10,16 @@
 
 enum { HALT_LOOKS = 1000 };
 
+/* Should we die, it stops again by itself. Not before it has this stop's order: it may still be on its way out of the one before. */
+void jobs_note(struct process *process)
+{
+    const struct saving *saving = &process->saving;
+
+    if (process->page && process->stopped)
+        __atomic_store_n(&process->page->job_stop,
+                         process->was_job_stopped ? (uint32_t)saving->job_stop | (saving->job_parent ? JOB_HAS_PARENT : 0) : 0, __ATOMIC_SEQ_CST);
+}
+
 int jobs_wake(struct process *process)
 {
     struct process *parent;
@@ -23,15 +33,19 @@ int jobs_wake(struct process *process)
         process->waits_for_parent = 1;
         return -EAGAIN;
     }
+    process->was_job_stopped = 1;
+    process->saving.job_stop = SIGSTOP;
+    process->saving.job_parent = parent ? parent->pid : 0;
+    jobs_note(process);
     if (parent) {
         parent->page->argument = (uint32_t)process->pid;
         signal = stop_order(parent, ORDER_WAKE_CHILD);
     } else
         kill(process->pid, SIGCONT);
-    process->was_job_stopped = 1;
-    process->saving.job_stop = signal > 0 ? signal : SIGSTOP;
+    if (signal > 0)
+        process->saving.job_stop = signal;
     process->saving.job_is_reported = signal <= 0;
-    process->saving.job_parent = parent ? parent->pid : 0;
+    jobs_note(process);
     return 0;
 }
 
@@ -66,6 +80,7 @@ static void rest(struct process *process)
     struct process *parent = process->saving.job_parent ? members_parent(process) : NULL;
 
     process->was_job_stopped = 0;
+    jobs_note(process);
     if (process->is_parked && !members_page_is_dead(process) && (parent ? parent->is_parked : !process->saving.job_parent))
         halt(process, parent);
     else

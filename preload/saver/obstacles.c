@@ -91,7 +91,8 @@ static int check_filter(struct process *process, uint32_t tid)
 
 int obstacles_before(struct process *process)
 {
-    int64_t deadline = now_nanoseconds() + BEFORE_MILLISECONDS * INT64_C(1000000);
+    int is_inside = !!__atomic_load_n(&process->page->inside, __ATOMIC_SEQ_CST); /* it is just leaving the stop before */
+    int64_t deadline = now_nanoseconds() + (is_inside ? STOP_DEADLINE_SECONDS * 1000 : BEFORE_MILLISECONDS) * INT64_C(1000000);
     char *status = proc_read((int)process->page->pid, "status", NULL), path[64];
     int is_there = !!status, failed = 0;
     int has_handler = is_there && mask_of(status, "SigCgt") & UINT64_C(1) << (STOP_SIGNAL - 1);

@@ -76,6 +76,7 @@ int64_t now_nanoseconds(void);
 /* jobs.c: what job control has stopped. */
 int jobs_wake(struct process *process); /* if it is so, and its parent stands. -EAGAIN: it does not */
 void jobs_wake_pageless(struct process *process); /* the same, for one that has to make its page yet */
+void jobs_note(struct process *process); /* in its page, that it is awake for the stop only */
 void jobs_rest(struct step *step);      /* all that were woken are stopped again */
 
 /* members.c: finding the step's processes. Exit status, 0 when there is one and all have their pages. */

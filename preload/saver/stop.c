@@ -214,17 +214,24 @@ static void announce_stop(struct process *process)
     stop_send_to_all(process->pid, process->token);
 }
 
-/* Threads of a stop that was given up may still be on their way out. */
-static int await_leaving(struct process *process)
+/* Threads of a stop that was given up may still be on their way out, and wait where the saver of another has died. */
+static void let_leave(struct process *process)
 {
     struct agent_page *page = process->page;
-    int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000);
 
     process->sequence = page->order >> 8;
     if (ORDER_KIND(page->order) != ORDER_NONE)
         stop_order_give(process, ORDER_RESUME);
     __atomic_fetch_add(&page->release, 1, __ATOMIC_SEQ_CST);
     wake(&page->release);
+}
+
+static int await_leaving(struct process *process)
+{
+    struct agent_page *page = process->page;
+    int64_t deadline = now_nanoseconds() + STOP_DEADLINE_SECONDS * INT64_C(1000000000);
+
+    let_leave(process);
     while (__atomic_load_n(&page->inside, __ATOMIC_SEQ_CST)) {
         if (now_nanoseconds() > deadline || members_page_is_dead(process))
             return fail(process->step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: a thread has not left the checkpoint before");
@@ -246,6 +253,7 @@ static void begin_stop(struct process *process)
     page->let_out_allowed = 1;
     page->saver_pid = (uint32_t)getpid();
     page->message[0] = 0;
+    page->woken_count = 0;
     __atomic_store_n(&page->wanted, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&page->token, token, __ATOMIC_SEQ_CST);
     stop_order_give(process, ORDER_STOP);
@@ -362,6 +370,7 @@ static int give_stop(struct process *process)
     process->stopping->since = now_nanoseconds();
     begin_stop(process);
     process->stopped = 1;
+    jobs_note(process);
     return 0;
 }
 
@@ -502,6 +511,9 @@ int stop_all(struct step *step)
 {
     int status = 0;
 
+    for (struct process *process = step->processes; process; process = process->next)
+        if (process->page && __atomic_load_n(&process->page->inside, __ATOMIC_SEQ_CST))
+            let_leave(process);
     for (struct process *process = step->processes; process && !status; process = process->next) {
         status = process->page ? obstacles_before(process) : 0;
         process->is_open = process->page && !status;

@@ -3,6 +3,8 @@
  * their parent sees of that (SIGCHLD, what wait(2) tells of children that have stopped or go on) the parent itself, which stands in
  * our handler as well, takes away again. Island: no libc. */
 #include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -10,7 +12,7 @@
 #include "../../core/floor/syscalls.h"
 #include "shim.h"
 
-enum { STOP_LOOKS = 20000, STOP_LOOK_NANOSECONDS = 200000, PARENT_LOOK_NANOSECONDS = 100000000 };
+enum { STOP_LOOKS = 20000, STOP_LOOK_NANOSECONDS = 200000, PARENT_LOOK_NANOSECONDS = 100000000, PARENT_LOOKS = 600 };
 
 static int wait_child(int pid, int options, siginfo_t *ret_info)
 {
@@ -35,13 +37,28 @@ static int child_signal_waits(void)
     return !!(stop_pending() & SYS_SIGNAL_BIT(SIGCHLD));
 }
 
-long jobs_wake_child(int pid)
+static void remember_child(struct agent_page *page, int pid, int is_reported)
+{
+    if (page->woken_count < AGENT_MAX_WOKEN)
+        page->woken[page->woken_count++] = (struct agent_job){ .pid = pid, .is_reported = (uint32_t)is_reported };
+}
+
+void jobs_forget_child(struct agent_page *page, int pid)
+{
+    for (uint32_t i = 0; i < page->woken_count; i++)
+        if (page->woken[i].pid == pid)
+            page->woken[i] = page->woken[--page->woken_count];
+}
+
+long jobs_wake_child(struct agent_page *page, int pid)
 {
     int waits = child_signal_waits();
     siginfo_t info;
     long signal = wait_child(pid, WSTOPPED | WNOWAIT, &info) ? info.si_status : 0;
-    long error = sys_kill(pid, SIGCONT);
+    long error;
 
+    remember_child(page, pid, !signal);
+    error = sys_kill(pid, SIGCONT);
     if (error)
         return error;
     take_child_signal(waits);
@@ -69,7 +86,8 @@ long jobs_stop_child(int pid, int is_reported)
     return 0;
 }
 
-/* 0 when it was told to run on instead; in a restart a parent that has ended tells nothing. */
+/* 0 when it was told to run on instead; where nobody gives orders (page NULL) a parent that has ended tells nothing, and one that has not does so
+ * soon or never. */
 static int await_parent(const struct agent_page *page)
 {
     uint64_t set = SYS_SIGNAL_BIT(STOP_SIGNAL);
@@ -77,7 +95,7 @@ static int await_parent(const struct agent_page *page)
     long parent = SYS_CALL(getppid, 0, 0, 0, 0, 0, 0);
     siginfo_t info;
 
-    for (;;) {
+    for (int looks = 0; page || looks < PARENT_LOOKS; looks++) {
         if (SYS_CALL(rt_sigtimedwait, &set, &info, &look, SYS_SIGSET_BYTES, 0, 0) == STOP_SIGNAL && info.si_code == SI_QUEUE &&
             (uint64_t)info.si_value.sival_ptr == VALUE_HALT)
             return 1;
@@ -86,6 +104,7 @@ static int await_parent(const struct agent_page *page)
         if (!page && SYS_CALL(getppid, 0, 0, 0, 0, 0, 0) != parent)
             return 1;
     }
+    return 1;
 }
 
 /* By the signal that it was stopped by, which its parent may be told. It stops nobody in a group that has been orphaned. */
@@ -111,6 +130,21 @@ void jobs_halt(const struct agent_page *page, int signal, int with_parent)
         stop_as_by(signal);
     if (!(stop_pending() & SYS_SIGNAL_BIT(SIGCONT)) || signal == SIGSTOP)
         sys_kill((int)shim.pid, SIGSTOP);
+}
+
+/* The children first: each waits for our word, and we may stand for long. */
+void jobs_rest(struct agent_page *page)
+{
+    uint32_t stop = __atomic_exchange_n(&page->job_stop, 0, __ATOMIC_SEQ_CST);
+
+    while (page->woken_count) {
+        struct agent_job child = page->woken[--page->woken_count];
+        jobs_stop_child(child.pid, (int)child.is_reported);
+    }
+    if (stop)
+        jobs_halt(NULL, (int)(stop & ~JOB_HAS_PARENT), !!(stop & JOB_HAS_PARENT));
+    if (__atomic_exchange_n(&page->is_resting, 0, __ATOMIC_SEQ_CST))
+        sys_futex(&page->is_resting, FUTEX_WAKE, INT_MAX, NULL);
 }
 
 /* After a restart, while all threads wait. */

@@ -34,6 +34,7 @@ static void free_all(struct agent_page *page, uint32_t order)
     if (!__atomic_compare_exchange_n(&page->order, &order, ORDER_WORD((order >> 8) + 1, ORDER_RESUME), 0,
                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
         return;
+    __atomic_store_n(&page->is_resting, !!__atomic_load_n(&page->job_stop, __ATOMIC_SEQ_CST), __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&page->release, 1, __ATOMIC_SEQ_CST);
     sys_futex(&page->order, FUTEX_WAKE, INT_MAX, NULL);
     sys_futex(&page->release, FUTEX_WAKE, INT_MAX, NULL);
@@ -66,10 +67,12 @@ void orders_wait(struct agent_page *page, uint64_t token, uint32_t release)
     for (;;) {
         uint32_t now = __atomic_load_n(&page->release, __ATOMIC_SEQ_CST);
         if ((now ^ release) % RELEASE_SUMMONS || __atomic_load_n(&page->token, __ATOMIC_SEQ_CST) != token)
-            return;
+            break;
         answer_summons(page);
         wait_change(page, &page->release, now);
     }
+    while (__atomic_load_n(&page->is_resting, __ATOMIC_SEQ_CST))
+        sys_futex(&page->is_resting, FUTEX_WAIT, 1, NULL);
 }
 
 /* What mlockall(2) has said of mappings to come is told by a mapping only: one that is locked cannot be dropped
@@ -268,8 +271,9 @@ static long obey(struct agent_page *page, uint32_t order)
         sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
         return hand_over(page, handles_of_memory, HANDLES_OF_MEMORY);
     case ORDER_WAKE_CHILD:
-        return jobs_wake_child((int)page->argument);
+        return jobs_wake_child(page, (int)page->argument);
     case ORDER_STOP_CHILD:
+        jobs_forget_child(page, (int)(page->argument & ~JOB_REPORTED));
         return jobs_stop_child((int)(page->argument & ~JOB_REPORTED), !!(page->argument & JOB_REPORTED));
     case ORDER_HALT:
         jobs_halt(page, (int)(page->argument & ~JOB_HAS_PARENT), !!(page->argument & JOB_HAS_PARENT));
@@ -328,4 +332,5 @@ void orders_obey(struct agent_page *page, uint64_t token)
     }
     if (handed_over)
         sys_prctl(PR_SET_DUMPABLE, page->dumpable, 0, 0, 0);
+    jobs_rest(page);
 }

@@ -166,8 +166,10 @@ __attribute__((noreturn)) void resume_die(const char *what, long error); /* afte
 int resume_fetch(uint64_t address, void *to, unsigned long length); /* own memory that may not be there: 1 when it was */
 
 /* jobs.c (island) */
-long jobs_wake_child(int pid);           /* one that is stopped: the signal that did it, 0 when our program has been told; -errno */
+long jobs_wake_child(struct agent_page *page, int pid); /* one that is stopped: the signal that did it, 0 when our program has been told; -errno */
 long jobs_stop_child(int pid, int is_reported); /* it waits in jobs_halt() */
+void jobs_forget_child(struct agent_page *page, int pid); /* it is stopped again */
+void jobs_rest(struct agent_page *page); /* behind a stop: what the saver has not stopped again, for it has died */
 void jobs_halt(const struct agent_page *page, int signal, int with_parent); /* stops; returns when somebody lets the process go on */
 void jobs_stop_children(const struct restart_note *note);
 
