@@ -327,8 +327,6 @@ struct agent_page {
     /* Should the saver die while somebody is awake that job control has stopped, he stops again by himself. */
     uint32_t job_stop;        /* as with ORDER_HALT: the process is awake for the stop only; 0: it was not stopped */
     uint32_t is_resting;      /* 1: it is about to do so, and its other threads wait */
-    uint32_t woken_count;     /* of its children that it has let go on for the stop: */
-    struct agent_job woken[AGENT_MAX_WOKEN];
     uint32_t twin_order;
     uint32_t twin_answer;     /* 0: none yet */
     int32_t twin_pid;
@@ -376,6 +374,8 @@ struct agent_page {
     struct agent_range hints[AGENT_MAX_RANGES];
     uint32_t to_send_count;
     int32_t to_send[AGENT_MAX_HANDLES]; /* numbers of descriptors */
+    uint32_t woken_count;     /* of the children that the process has let go on for a stop, and that are not stopped again: */
+    struct agent_job woken[AGENT_MAX_WOKEN];
     uint64_t looked_at[AGENT_LOOKED_AT]; /* inodes of sockets, 0: none: see core/kinds/unix_peek.c */
 
     struct agent_thread threads[AGENT_MAX_THREADS];
