@@ -406,6 +406,7 @@ static int read_options(int count, char **arguments, struct policy *policy, int 
         { "cleanup", no_argument, NULL, 'u' }, { 0 },
     };
 
+    policy->shared_output = getenv(ENV_SHARED_OUTPUT);
     policy->path_rules = calloc((size_t)count, sizeof *policy->path_rules);
     for (int option; (option = getopt_long(count, arguments, "", options, NULL)) != -1;) {
         if (option == 'c')

@@ -195,24 +195,31 @@ static void preload(spank_t spank, const char *shim)
     spank_setenv(spank, "LD_PRELOAD", value, 1);
 }
 
-/* A step of a job that was requeued goes on from its image, if it had one. */
-static void goes_on(spank_t spank)
+/* Not S_SLURM_RESTART_COUNT, which is 0 in the steps of some jobs. */
+static int is_later_life(spank_t spank)
+{
+    char count[16];
+
+    return atoi(task_variable(spank, ENV_SLURM_RESTARTS, count, sizeof count)) > 0;
+}
+
+/* A step of a job that was requeued goes on from its image, if it had one. 1: it does. */
+static int goes_on(spank_t spank)
 {
     char directory[MAX_PATH], job[64], step[64], image[2 * MAX_PATH];
 
-    /* Not S_SLURM_RESTART_COUNT, which is 0 in the steps of some jobs. */
-    if (!atoi(task_variable(spank, ENV_SLURM_RESTARTS, step, sizeof step)))
-        return;
-    finished_end(spank);
+    if (!is_later_life(spank))
+        return 0;
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && !getcwd(directory, sizeof directory))
-        return;
+        return 0;
     task_variable(spank, ENV_SLURM_JOB, job, sizeof job);
     task_variable(spank, ENV_SLURM_STEP, step, sizeof step);
     snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
     if (access(image, F_OK))
-        return;
+        return 0;
     spank_setenv(spank, ENV_RESTART, directory, 1);
     spank_setenv(spank, ENV_JOB, job, 1); /* there may be images of other jobs */
+    return 1;
 }
 
 /* What the user has asked for; *ret_is_restart: also to restart. */
@@ -230,17 +237,27 @@ static int is_wanted(spank_t spank, int *ret_is_restart)
     return is;
 }
 
+static int is_single(spank_t spank)
+{
+    uint32_t tasks = 0;
+
+    return spank_get_item(spank, S_JOB_TOTAL_TASK_COUNT, &tasks) == ESPANK_SUCCESS && tasks == 1;
+}
+
+/* Of several tasks none knows where the others are in their file: their output goes by way of srun. */
 static void begin_step(spank_t spank, int count, char **arguments)
 {
     const char *shim = argument(count, arguments, "shim");
-    int is_restart, wanted = is_wanted(spank, &is_restart);
+    int is_restart, wanted = is_wanted(spank, &is_restart), single = is_single(spank);
 
     if (wanted)
         set_defaults(spank, count, arguments);
     if (wanted && !is_restart)
-        goes_on(spank);
-    output_check(spank, wanted);
+        is_restart = goes_on(spank);
+    output_check(spank, wanted && single);
     spank_unsetenv(spank, ENV_RUN); /* of the program that has started srun */
+    if (wanted && single)
+        steps_begin(spank, is_later_life(spank), is_restart);
     if (wanted)
         preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
 }
@@ -256,7 +273,7 @@ static void begin_batch(spank_t spank, int count, char **arguments)
     set_defaults(spank, count, arguments);
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && getcwd(directory, sizeof directory))
         spank_setenv(spank, ENV_DIRECTORY, directory, 1); /* one for all steps, wherever the script goes */
-    if (atoi(task_variable(spank, ENV_SLURM_RESTARTS, directory, sizeof directory)))
+    if (is_later_life(spank))
         spank_setenv(spank, "SLURM_OPEN_MODE", "append", 0); /* files that srun opens for a task */
     spank_setenv(spank, ENV_ATTENDED, "1", 1);
     batch_attend(spank, stasis ? stasis : STASIS_BINDIR "/stasis");
@@ -277,6 +294,6 @@ int slurm_spank_task_exit(spank_t spank, int count, char **arguments)
 {
     (void)count, (void)arguments;
     if (step_number(spank) < SLURM_MAX_NORMAL_STEP_ID)
-        finished_note(spank);
+        steps_note_end(spank);
     return 0;
 }

@@ -69,7 +69,30 @@ right() {
     diff <(primes 40; echo between; primes 100) "$T/steps.out" || fail "$(cat "$T/steps.err"*)"
     [ "$(restarts "$JOB")" = 1 ]
     [ "$(wc -l <"$T/once")" = 1 ] || fail "the second step ran twice"
-    [ -z "$(find "$IMAGES" -name '*.done')" ] || fail "$(ls "$IMAGES")"
+    [ -z "$(find "$IMAGES" -name '*.step')" ] || fail "$(ls "$IMAGES")"
+}
+
+@test "slurm: a step that has no image yet begins anew, no line twice; steps that share a file lose none" {
+    become_job_user
+    submit young "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "echo begins" "srun python3 $APPS/primes.py 20 0.05" "echo between" \
+        "srun python3 $APPS/primes.py 100 0.05"
+    JOB=$(cat "$T/young.job")
+    submit both "#SBATCH -n 2 --requeue --checkpoint=0 --checkpoint-dir=images" "srun -n 1 --exact python3 $APPS/primes.py 100 0.05 &" \
+        "srun -n 1 --exact sh -c 'while [ ! -e $T/ready ]; do sleep 0.1; done; seq 90001 90009' &" "wait"
+    until_true 60 has_lines "$T/young.out" 40
+    as_user scontrol requeue "$JOB"
+    JOB=$(cat "$T/both.job")
+    until_true 60 has_lines "$T/both.out" 20
+    scontrol_checkpoint create "$JOB"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    as_user scontrol requeue "$JOB"
+    touch "$T/ready"
+    until_true 90 has_ended "$JOB"
+    [[ "$(scontrol show job "$JOB")" == *"JobState=COMPLETED"*"Restarts=1"* ]] || fail "$(cat "$T/both.err"*)"
+    diff <({ primes 100; seq 90001 90009; } | sort) <(grep -x '[0-9]*' "$T/both.out" | sort -u) || fail "a line is lost"
+    JOB=$(cat "$T/young.job")
+    until_true 90 has_ended "$JOB"
+    diff <(echo begins; primes 20; echo between; primes 100) "$T/young.out" || fail "$(cat "$T/young.err"*)"
 }
 
 @test "slurm: a program that fails by itself is not requeued, and keeps its images" {
@@ -79,7 +102,7 @@ right() {
     until_true 60 has_ended "$JOB"
     [[ "$(scontrol show job "$JOB")" == *"JobState=FAILED"*"Restarts=0"*"ExitCode=3:0"* ]] || fail "$(scontrol show job "$JOB")"
     [ -e "$IMAGES/$JOB.0.ckpt" ]
-    rm "$IMAGES/$JOB.book" # it may still be requeued by hand
+    rm "$IMAGES/$JOB.book" "$IMAGES/$JOB.0.step" # it may still be requeued by hand
 }
 
 @test "slurm: the script is signalled as before, and ends as it did" {

@@ -19,21 +19,26 @@ static int book_open(const char *directory, const char *job, int flags)
     return open(path, flags | O_NOFOLLOW | O_CLOEXEC, 0600);
 }
 
-/* The marks of its steps that had come to their end (slurm/finished.c). */
-static void remove_marks(const char *directory, const char *job)
+/* The marks of its steps (slurm/steps.c): how many there are, or were until now. */
+static int count_marks(const char *directory, const char *job, int removes)
 {
     size_t length = strlen(job);
+    int count = 0;
     DIR *entries = opendir(directory);
     struct dirent *entry;
 
     while (entries && (entry = readdir(entries))) {
-        size_t whole = strlen(entry->d_name), suffix = sizeof DONE_SUFFIX - 1;
+        size_t whole = strlen(entry->d_name), suffix = sizeof MARK_SUFFIX - 1;
         if (whole > length + suffix && !strncmp(entry->d_name, job, length) && entry->d_name[length] == '.'
-            && !strcmp(entry->d_name + whole - suffix, DONE_SUFFIX))
-            unlinkat(dirfd(entries), entry->d_name, 0);
+            && !strcmp(entry->d_name + whole - suffix, MARK_SUFFIX)) {
+            count++;
+            if (removes)
+                unlinkat(dirfd(entries), entry->d_name, 0);
+        }
     }
     if (entries)
         closedir(entries);
+    return count;
 }
 
 /* A directory that cannot be written to has no images either, which their savers say. */
@@ -41,7 +46,7 @@ void book_begin(const char *directory, const char *job)
 {
     int book = book_open(directory, job, O_WRONLY | O_CREAT | O_TRUNC);
 
-    remove_marks(directory, job); /* of another job of this number */
+    count_marks(directory, job, 1); /* of another job of this number */
     for (int stream = 1; book >= 0 && stream <= 2; stream++) {
         struct stat status;
         if (!fstat(stream, &status) && S_ISREG(status.st_mode))
@@ -63,7 +68,7 @@ static void cut(int stream, uintmax_t inode, uintmax_t size)
 
 void book_cut_output(const char *directory, const char *job)
 {
-    int book = book_open(directory, job, O_RDONLY), stream;
+    int book = count_marks(directory, job, 0) ? -1 : book_open(directory, job, O_RDONLY), stream; /* steps cut it themselves */
     FILE *lines = book >= 0 ? fdopen(book, "r") : NULL;
     uintmax_t inode, size;
 
@@ -77,7 +82,7 @@ void book_remove(const char *directory, const char *job)
 {
     char path[MAX_PATH + MAX_ID + 16];
 
-    remove_marks(directory, job);
+    count_marks(directory, job, 1);
     snprintf(path, sizeof path, "%s/%s" BOOK_SUFFIX, directory, job);
     unlink(path);
 }

@@ -15,6 +15,7 @@
 #define ENV_ATTENDED       "STASIS_ATTENDED"       /* 1 in a batch script that stasis attend stands by */
 #define ENV_PROLOG         "STASIS_TASK_PROLOG"    /* the user's own task prolog, for ours */
 #define ENV_STDOUT         "SLURM_CHECKPOINT_STDOUT" /* srun to its task: see slurm/output.c */
+#define ENV_SHARED_OUTPUT  "STASIS_SHARED_OUTPUT" /* the plugin to the restorer: this file has the output of other steps, too */
 #define ENV_STDERR         "SLURM_CHECKPOINT_STDERR"
 #define ENV_SLURM_JOB      "SLURM_JOB_ID"
 #define ENV_SLURM_STEP     "SLURM_STEP_ID"
@@ -65,7 +66,7 @@
 #define ROLL_NAME          "roll." /* and what their savers agree by: see roll.h */
 #define RESUMED_SUFFIX     ".resumed" /* <dir>/<job>.<step>.resumed: see restorer/attempts.c */
 #define BOOK_SUFFIX        ".book"    /* <dir>/<job>.book: see tools/slurm_book.c */
-#define DONE_SUFFIX        ".done"    /* <dir>/<job>.<step>.done: see slurm/finished.c */
+#define MARK_SUFFIX        ".step"    /* <dir>/<job>.<step>.step: see slurm/steps.c */
 #define TAIL_SUFFIX        ".stasis-tail" /* behind the name of an output file: what was written after the checkpoint */
 #define DEFAULT_KEEP       2
 #define MAX_KEEP           1000

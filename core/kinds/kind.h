@@ -112,6 +112,7 @@ struct saving {
 struct policy {
     int strict;           /* nothing may be adapted */
     int no_tails;         /* what was written to a file after the checkpoint is not kept */
+    const char *shared_output; /* value of ENV_SHARED_OUTPUT or NULL: a file that is neither cut nor too short */
     const char **path_rules; /* OLD=NEW, see path_map.c */
     size_t path_rule_count;
     uint64_t roll;        /* of the step that brings it back; see struct restart_note */

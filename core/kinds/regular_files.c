@@ -257,6 +257,12 @@ static void check_absent(struct restoring *restoring, const char *path, const st
     free(directory);
 }
 
+/* Others write to its end, too: it stays as long as it is. */
+static int is_shared_output(const struct restoring *restoring, const char *path)
+{
+    return restoring->policy.shared_output && !strcmp(restoring->policy.shared_output, path);
+}
+
 static void check_written(struct restoring *restoring, const char *path, const struct file_record *record)
 {
     struct stat status;
@@ -267,7 +273,7 @@ static void check_written(struct restoring *restoring, const char *path, const s
     }
     if (!S_ISREG(status.st_mode))
         missing(restoring, "R-FILE-CHANGED: %s is no regular file any more", path);
-    else if ((uint64_t)status.st_size < record->identity.size && !record->kept.content)
+    else if ((uint64_t)status.st_size < record->identity.size && !record->kept.content && !is_shared_output(restoring, path))
         missing(restoring, "R-FILE-CHANGED: %s is shorter (%jd bytes) than at the checkpoint (%" PRIu64 ")", path,
                 (intmax_t)status.st_size, record->identity.size);
     else if (!may_open(path, &status, record->kept.content ? O_RDWR : record->descriptor.flags))
@@ -354,7 +360,7 @@ static int keep_all_tails(struct restoring *restoring)
         struct file_record record;
         char *path = path_read(restoring, &reader, take_record(&reader, &record));
         error = path ? 0 : reader.error;
-        if (!error && record.descriptor.written && !record.nameless)
+        if (!error && record.descriptor.written && !record.nameless && !is_shared_output(restoring, path))
             error = tails_keep(restoring, path, record.identity.size);
         free(path);
     }
@@ -409,7 +415,7 @@ static int files_wire(struct restoring *restoring, struct reader *reader)
         error = put_back(restoring, &record, path);
         if (!error && absent)
             error = descriptor_open(&record.descriptor, path);
-    } else if (!error && may_write(record.descriptor.flags)) {
+    } else if (!error && may_write(record.descriptor.flags) && !is_shared_output(restoring, path)) {
         error = cut(&record);
     }
     free(path);
