@@ -122,7 +122,7 @@ static const char *helper_path(const char *name)
 
     if (directory)
         return helper_in(directory, "/", name);
-    beside = (char *)shim_keep(shim.own_path, NULL, NULL);
+    beside = shim.own_path ? (char *)shim_keep(shim.own_path, NULL, NULL) : NULL;
     if (beside) {
         *(char *)text_file_name(beside) = 0;
         path = helper_in(beside, NULL, name);
@@ -351,6 +351,8 @@ static void child_enters(void)
 /* pthread_atfork() asks for it; crtbegin.o has one, with more that costs at every start and is of no use here. */
 __attribute__((visibility("hidden"))) void *__dso_handle = &__dso_handle;
 
+NEXT_OF(on_exit);
+
 static void ends_with(int status, void *nothing)
 {
     (void)nothing;
@@ -391,7 +393,7 @@ __attribute__((constructor)) static void enter(void)
     stop_unblock();
     interval_start();
     if (shim.place.tasks > 1)
-        on_exit(ends_with, NULL);
+        NEXT(on_exit)(ends_with, NULL);
     pthread_atfork(exec_prepare, NULL, child_enters);
 }
 
