@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* What a batch script that is run again from its top must know of its steps: <dir>/<job>.<step>.step has a line when the step begins, and one
- * when it has come to its end with status 0. Each says how long the file was by then that the step's output goes to. */
+ * when it has come to its end with status 0. Each says how long the file was by then that the step's output goes to. A third one is there when
+ * another step, which ran at the same time, wrote to the same file. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -17,11 +18,13 @@
 #include "../core/floor/names.h"
 #include "plugin.h"
 
+static const char BEGUN[] = "begun", DONE[] = "done", SHARED[] = "shared";
+
 struct mark {
     char directory[MAX_PATH], job[MAX_ID], step[MAX_ID];
     char path[MAX_PATH + 2 * MAX_ID + 16];
     char output[MAX_PATH];   /* "": not a file that we know */
-    intmax_t begun, done;    /* -1: no such line */
+    intmax_t begun, done, shared; /* -1: no such line */
 };
 
 static int variable(spank_t spank, const char *name, char *value, int size)
@@ -39,7 +42,7 @@ static int find_mark(spank_t spank, struct mark *mark)
 {
     char output[MAX_PATH + 64];
 
-    *mark = (struct mark){ .begun = -1, .done = -1 };
+    *mark = (struct mark){ .begun = -1, .done = -1, .shared = -1 };
     if (spank_getenv(spank, ENV_SUBMITTED, output, sizeof output) != ESPANK_SUCCESS
         || !variable(spank, ENV_DIRECTORY, mark->directory, sizeof mark->directory)
         || !variable(spank, ENV_SLURM_JOB, mark->job, sizeof mark->job) || !variable(spank, ENV_SLURM_STEP, mark->step, sizeof mark->step))
@@ -75,7 +78,7 @@ static int read_mark(struct mark *mark)
     while (file && fscanf(file, "%7s %jd%*1[ ]", word, &size) == 2) {
         if (fscanf(file, "%4095[^\n]", mark->output) != 1)
             *mark->output = 0;
-        *(strcmp(word, "begun") ? &mark->done : &mark->begun) = size;
+        *(!strcmp(word, BEGUN) ? &mark->begun : !strcmp(word, DONE) ? &mark->done : &mark->shared) = size;
     }
     if (file)
         fclose(file);
@@ -108,7 +111,7 @@ void steps_note_end(spank_t spank)
     pid_t child = fork();
     if (!child) {
         if (!become_user(user, group, others, count))
-            add_line(&mark, "done");
+            add_line(&mark, DONE);
         _exit(0);
     }
     if (child > 0)
@@ -117,42 +120,43 @@ void steps_note_end(spank_t spank)
 
 /* ---- when it begins, in the task ---- */
 
-/* What the marks of the job's other steps say. */
-struct others {
-    int is_shared;   /* one that has begun and not ended writes to the same file */
-    int has_later;   /* one with a higher number has begun */
-};
-
-static void look_at_other(const struct mark *mark, const char *name, struct others *others)
+/* Calls look for the marks of the job's other steps. */
+static void walk_others(struct mark *mark, void (*look)(struct mark *mark, struct mark *other))
 {
-    struct mark other = *mark;
-    size_t job = strlen(mark->job), whole = strlen(name), suffix = sizeof MARK_SUFFIX - 1;
-
-    if (whole <= job + 1 + suffix || strncmp(name, mark->job, job) || name[job] != '.' || strcmp(name + whole - suffix, MARK_SUFFIX))
-        return;
-    snprintf(other.step, sizeof other.step, "%.*s", (int)(whole - suffix - job - 1), name + job + 1);
-    if (!strcmp(other.step, mark->step))
-        return;
-    set_path(&other);
-    other.done = -1;
-    *other.output = 0;
-    if (!read_mark(&other))
-        return;
-    others->has_later |= atoi(other.step) > atoi(mark->step);
-    others->is_shared |= other.done < 0 && *other.output && !strcmp(other.output, mark->output);
-}
-
-static struct others find_others(const struct mark *mark)
-{
-    struct others others = { 0 };
+    size_t job = strlen(mark->job), suffix = sizeof MARK_SUFFIX - 1;
     DIR *entries = opendir(mark->directory);
     struct dirent *entry;
 
-    while (entries && (entry = readdir(entries)))
-        look_at_other(mark, entry->d_name, &others);
+    while (entries && (entry = readdir(entries))) {
+        struct mark other = *mark;
+        size_t whole = strlen(entry->d_name);
+        if (whole <= job + 1 + suffix || strncmp(entry->d_name, mark->job, job) || entry->d_name[job] != '.'
+            || strcmp(entry->d_name + whole - suffix, MARK_SUFFIX))
+            continue;
+        snprintf(other.step, sizeof other.step, "%.*s", (int)(whole - suffix - job - 1), entry->d_name + job + 1);
+        set_path(&other);
+        other.begun = other.done = other.shared = -1;
+        if (strcmp(other.step, mark->step) && read_mark(&other))
+            look(mark, &other);
+    }
     if (entries)
         closedir(entries);
-    return others;
+}
+
+/* Both have begun, and neither has ended. Of two that begin at once, one sees the other's line. */
+static void note_sharing(struct mark *mark, struct mark *other)
+{
+    if (other->done >= 0 || !*other->output || strcmp(other->output, mark->output))
+        return;
+    add_line(mark, SHARED);
+    add_line(other, SHARED);
+}
+
+static int has_later; /* of look_for_later: a step with a higher number has begun */
+
+static void look_for_later(struct mark *mark, struct mark *other)
+{
+    has_later |= atoi(other->step) > atoi(mark->step);
 }
 
 /* So that what the script has said again does not come twice. */
@@ -165,7 +169,7 @@ static void cut_output(const struct mark *mark, intmax_t size)
 }
 
 /* What a script has emptied with '>' would be lost without a word. */
-_Noreturn static void end_at_once(const struct mark *mark, const struct others *others)
+_Noreturn static void end_at_once(struct mark *mark)
 {
     struct stat status;
 
@@ -174,7 +178,8 @@ _Noreturn static void end_at_once(const struct mark *mark, const struct others *
                     "with '>>'; to run the step again, remove %s", mark->output, mark->path);
         _exit(EXIT_REFUSED);
     }
-    if (!others->has_later && !others->is_shared)
+    walk_others(mark, look_for_later);
+    if (!has_later && mark->shared < 0)
         cut_output(mark, mark->done);
     _exit(0);
 }
@@ -182,18 +187,17 @@ _Noreturn static void end_at_once(const struct mark *mark, const struct others *
 void steps_begin(spank_t spank, int is_again, int has_image)
 {
     struct mark mark;
-    struct others others;
 
     if (!find_mark(spank, &mark))
         return;
     if (!is_again || !read_mark(&mark)) {
-        add_line(&mark, "begun");
+        add_line(&mark, BEGUN);
+        walk_others(&mark, note_sharing);
         return;
     }
-    others = find_others(&mark);
     if (mark.done >= 0)
-        end_at_once(&mark, &others);
-    if (others.is_shared)
+        end_at_once(&mark);
+    if (mark.shared >= 0)
         spank_setenv(spank, ENV_SHARED_OUTPUT, mark.output, 1);
     else if (!has_image && mark.begun >= 0)
         cut_output(&mark, mark.begun);

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # A job that has to make room for a better one goes on from its last image.
 
+JOB_USER=lp
 load helpers
 load slurm/cluster
 load slurm/jobs

@@ -2,6 +2,7 @@
 # Jobs that outlive their time limit, preemption and a requeue, without a word of it in their scripts. Time limits are whole minutes:
 # all jobs that wait for one are submitted at the start, and run side by side.
 
+JOB_USER=uucp
 load helpers
 load slurm/cluster
 load slurm/jobs

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Slurm without the plugin: the wrappers, and plain LD_PRELOAD.
 
+JOB_USER=irc
 load helpers
 load slurm/cluster
 load slurm/jobs

@@ -71,7 +71,7 @@ static void page_fill(struct agent_page *page)
     text_add(page->directory, sizeof page->directory, 0, shim.directory);
 }
 
-static uint8_t draft[3 * PAGE_BYTES] __attribute__((aligned(8))); /* what a page's file begins with */
+static uint8_t draft[2 * PAGE_BYTES] __attribute__((aligned(8))); /* what a page's file begins with */
 
 static size_t page_draft(void)
 {
