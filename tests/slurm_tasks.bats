@@ -2,7 +2,6 @@
 # Steps of several tasks, on a real cluster of one node: one image of them all, from one moment, and back again, all or none.
 
 JOB_USER=irc
-JOB_USER=proxy
 load helpers
 load slurm/cluster
 load slurm/jobs

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # Slurm without the plugin: the wrappers, and plain LD_PRELOAD.
 
-JOB_USER=irc
+JOB_USER=list
 load helpers
 load slurm/cluster
 load slurm/jobs
