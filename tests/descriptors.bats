@@ -37,6 +37,21 @@ load helpers
     says_ok tree
 }
 
+@test "more sockets than a restart has room for: refused by name, with the number that it needs" {
+    local number
+    [ "${STASIS_TEST_AS:-user}" != root ] || skip "needs: an ordinary user"
+    start_guest sockets "$GUESTS/many" sockets 600 1
+    take "$PID"
+    ends_well sockets
+    until_true 60 no_processes
+    run --separate-stderr as_user bash -c "ulimit -n 900; exec $STASIS restart $IMAGE"
+    [ "$status" = 69 ] && [[ $stderr == *R-DESCRIPTOR-LIMIT* ]] || fail "status $status: $stderr"
+    number=${stderr##* }
+    run --separate-stderr as_user bash -c "ulimit -n $number; exec $STASIS restart $IMAGE"
+    [ "$status" = 0 ] || fail "status $status with $number: $stderr"
+    says_ok sockets
+}
+
 @test "more threads than the restart may have: refused by name" {
     [ "${STASIS_TEST_AS:-user}" != root ] || skip "needs: an ordinary user"
     start_guest threads "$GUESTS/threads" 30 1

@@ -51,7 +51,18 @@ static void keep(void *number)
     (void)number;
 }
 
-/* What is held until all of it is open: objects of memory; and, for several processes, what they share and both ends of pipes. */
+/* A socket or a named pipe, told once for all its descriptors. */
+static int is_made_before(const struct record_header *header, struct reader record)
+{
+    struct descriptor_record descriptor;
+
+    if (header->tag != TAG_TCP && header->tag != TAG_UDP && header->tag != TAG_UNIX_SOCKET && header->tag != TAG_FIFO)
+        return 0;
+    return !reader_take(&record, &descriptor, sizeof descriptor) && descriptor.same_as == descriptor.number;
+}
+
+/* What is held until all of it is open: objects of memory, sockets; and, for several processes, what they share and both ends of
+ * pipes. */
 static rlim_t held_descriptors(const struct restoring *restoring)
 {
     enum { FEW = 32 };
@@ -62,7 +73,7 @@ static rlim_t held_descriptors(const struct restoring *restoring)
     rlim_t held = FEW;
 
     for (size_t at = 0; image_next_record(restoring->image, &at, &header, &record);) {
-        held += header.tag == TAG_SHARED_MEMORY;
+        held += header.tag == TAG_SHARED_MEMORY || is_made_before(&header, record);
         if (is_tree && header.tag == TAG_PIPE)
             add(&pipes, pipe_of_record(&record));
     }

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* many WHAT COUNT SECONDS: so many descriptors, of one sort: `same` (one file, opened again and again), `files`, `pipes`, `tree` (pipes
- * that a child has, too), `copies` (of few), or `sparse`: some at the highest numbers there may be, and nothing between. Some are looked at at each tick, all
+ * that a child has, too), `sockets` (TCP, both ends), `copies` (of few), or `sparse`: some at the highest numbers there may be, and nothing between. Some are looked at at each tick, all
  * at the end. */
 #include "guest.h"
 
+#include <arpa/inet.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 static int *fds, count;
@@ -18,7 +20,21 @@ static int is(const char *name)
 
 static int are_pipes(void)
 {
-    return is("pipes") || is("tree");
+    return is("pipes") || is("tree") || is("sockets");
+}
+
+static int connected(int ends[2])
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t length = sizeof address;
+    int listener = socket(AF_INET, SOCK_STREAM, 0);
+
+    ends[0] = socket(AF_INET, SOCK_STREAM, 0);
+    if (listener < 0 || listen(listener, 1) || getsockname(listener, (struct sockaddr *)&address, &length) ||
+        connect(ends[0], (struct sockaddr *)&address, length))
+        return -1;
+    ends[1] = accept(listener, NULL, NULL);
+    return close(listener) || ends[1] < 0 ? -1 : 0;
 }
 
 static void make(int i)
@@ -27,7 +43,7 @@ static void make(int i)
     int ends[2];
 
     if (are_pipes()) {
-        if (i % 2 == 0 && pipe(ends))
+        if (i % 2 == 0 && (is("sockets") ? connected(ends) : pipe(ends)))
             bad("pipe %d: %s", i, strerror(errno));
         if (i % 2 == 0)
             fds[i] = ends[0], fds[i + 1] = ends[1];
