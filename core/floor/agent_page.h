@@ -74,6 +74,7 @@ enum agent_order {
     ORDER_WAKE_CHILD, /* let the child `argument` go on that job control has stopped. result: the signal that its parent has not
                        * been told of yet, 0, -errno */
     ORDER_STOP_CHILD, /* and see that it stops again: it has ORDER_HALT. With JOB_REPORTED: its parent was told */
+    ORDER_ASK_CHILD, /* result 1: the program has not been told yet that the child `argument` goes on */
     ORDER_HALT,     /* stop by the signal `argument`, as by job control; with JOB_HAS_PARENT when the parent says so */
     ORDER_RESUME,   /* run on */
     ORDER_EXIT,     /* exit_group(EXIT_RUN_AGAIN): --stop */
@@ -255,8 +256,9 @@ struct agent_undo {
 enum { AGENT_MAX_WOKEN = 64 };
 struct agent_job {
     int32_t pid;
-    uint32_t is_reported;  /* 1: its parent has been told */
+    uint32_t is_reported;  /* 1: its parent has been told; CHILD_GOES_ON: it runs again, and its parent has not been told of that */
 };
+enum { CHILD_GOES_ON = 2 }; /* also for stop_with_parent */
 
 /* What the last stage of a restart tells the shim, written at agent_page.restart_note. */
 struct restart_note {
@@ -274,7 +276,7 @@ struct restart_note {
     uint64_t jobs;         /* the same of struct agent_job */
     uint64_t job_count;
     uint64_t stop;         /* the signal by which the process is to be stopped; 0: it runs */
-    uint64_t stop_with_parent; /* 1: when its parent says so */
+    uint64_t stop_with_parent; /* 1: when its parent says so; CHILD_GOES_ON: which lets it go on at once */
     uint64_t vdso_start;   /* of this kernel's vDSO and its data; 0: none */
     uint64_t vdso_end;
     uint64_t is_bound;     /* 1: the restart's command could use but some CPUs of its cpuset, these: */
@@ -346,6 +348,7 @@ struct agent_page {
     uint32_t keep_capabilities; /* PR_GET_KEEPCAPS */
     uint32_t subreaper;         /* PR_GET_CHILD_SUBREAPER */
     uint32_t parent_death;      /* PR_GET_PDEATHSIG */
+    uint32_t child_goes_on;     /* 1: of some child the program has not been told yet that it goes on */
     uint32_t lock_future;       /* MCL_ flags of mlockall(2) for mappings to come */
     uint32_t thp_disabled;      /* PR_GET_THP_DISABLE */
     uint32_t no_exec_gain;      /* PR_GET_MDWE */

@@ -9,14 +9,15 @@
 
 struct jobs_record {
     uint32_t stop;        /* signal by which the process is stopped; 0: it runs */
-    uint32_t with_parent; /* 1: its parent comes back, too */
+    uint32_t with_parent; /* 1: its parent comes back, too; CHILD_GOES_ON: it runs, which its parent has not been told */
     /* then: struct agent_job for each child that is stopped */
 };
 static_assert(sizeof(struct jobs_record) == 8 && sizeof(struct agent_job) == 8, "jobs record");
 
 static int jobs_save(struct saving *saving, const struct descriptor *none)
 {
-    struct jobs_record record = { .stop = (uint32_t)saving->job_stop, .with_parent = saving->job_parent != 0 };
+    struct jobs_record record = { .stop = (uint32_t)(saving->goes_on ? SIGSTOP : saving->job_stop),
+                                  .with_parent = saving->goes_on ? CHILD_GOES_ON : saving->job_parent != 0 };
     struct buffer payload = { 0 };
     int error = 0;
 
@@ -25,8 +26,8 @@ static int jobs_save(struct saving *saving, const struct descriptor *none)
         return 0;
     buffer_add(&payload, &record, sizeof record);
     for (const struct saving *other = saving->first; other; other = other->next) {
-        struct agent_job job = { .pid = other->pid, .is_reported = (uint32_t)other->job_is_reported };
-        if (other->job_stop && other->job_parent == saving->pid)
+        struct agent_job job = { .pid = other->pid, .is_reported = other->goes_on ? CHILD_GOES_ON : (uint32_t)other->job_is_reported };
+        if ((other->job_stop || other->goes_on) && other->job_parent == saving->pid)
             buffer_add(&payload, &job, sizeof job);
     }
     if (record.stop || payload.length > sizeof record)
@@ -66,10 +67,11 @@ static void jobs_show(struct reader *reader, FILE *out)
     struct jobs_record record;
     struct agent_job job;
 
-    if (!reader_take(reader, &record, sizeof record) && record.stop)
+    if (!reader_take(reader, &record, sizeof record) && record.stop && record.with_parent != CHILD_GOES_ON)
         fprintf(out, "  stopped by signal %u\n", record.stop);
     while (reader->at < reader->length && !reader_take(reader, &job, sizeof job))
-        fprintf(out, "  child %d is stopped%s\n", job.pid, job.is_reported ? "" : ", which nobody has been told");
+        fprintf(out, "  child %d %s%s\n", job.pid, job.is_reported == CHILD_GOES_ON ? "goes on" : "is stopped",
+                job.is_reported == 1 ? "" : ", which nobody has been told");
 }
 
 const struct kind kind_jobs = {

@@ -76,6 +76,7 @@ struct saving {
     char *status;         /* of /proc/PID, once all threads stand */
     int job_stop;         /* the signal by which job control had stopped it; 0: none */
     int job_is_reported;  /* 1: its parent has been told, */
+    int goes_on;          /* 1: it is stopped no more, and its parent has not been told, */
     int job_parent;       /* which has this PID, when it is of the step; else 0 */
     uint32_t waiting_count; /* of page->waiting */
     struct mappings mappings;

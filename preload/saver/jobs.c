@@ -61,6 +61,25 @@ void jobs_wake_pageless(struct process *process)
     jobs_wake(process);
 }
 
+/* What is not told yet would be lost: it comes back with a stop that nobody sees. */
+void jobs_find_going_on(struct step *step)
+{
+    uint32_t any = 0;
+
+    for (struct process *process = step->processes; process; process = process->next)
+        any |= process->page->child_goes_on;
+    for (struct process *process = step->processes; process && any; process = process->next) {
+        struct process *parent = process->was_job_stopped ? NULL : members_parent(process);
+        if (!parent || !parent->page->child_goes_on)
+            continue;
+        parent->page->argument = (uint32_t)process->pid;
+        if (stop_order(parent, ORDER_ASK_CHILD) > 0) {
+            process->saving.goes_on = 1;
+            process->saving.job_parent = parent->pid;
+        }
+    }
+}
+
 static void halt(struct process *process, struct process *parent)
 {
     const struct saving *saving = &process->saving;

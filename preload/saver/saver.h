@@ -77,6 +77,7 @@ int64_t now_nanoseconds(void);
 int jobs_wake(struct process *process); /* if it is so, and its parent stands. -EAGAIN: it does not */
 void jobs_wake_pageless(struct process *process); /* the same, for one that has to make its page yet */
 void jobs_note(struct process *process); /* in its page, that it is awake for the stop only */
+void jobs_find_going_on(struct step *step); /* of which their parents have not been told yet that they go on */
 void jobs_rest(struct step *step);      /* all that were woken are stopped again */
 
 /* members.c: finding the step's processes. Exit status, 0 when there is one and all have their pages. */

@@ -504,6 +504,8 @@ static int describe_all(struct step *step)
         if (!status)
             status = ask_for_ipc(process);
     }
+    if (!status)
+        jobs_find_going_on(step);
     return status;
 }
 

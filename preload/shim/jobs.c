@@ -20,6 +20,13 @@ static int wait_child(int pid, int options, siginfo_t *ret_info)
     return !SYS_CALL(waitid, P_PID, pid, ret_info, options | WNOHANG | __WALL, 0, 0) && ret_info->si_pid;
 }
 
+int jobs_child_goes_on(int pid)
+{
+    siginfo_t info = { 0 };
+
+    return !SYS_CALL(waitid, pid ? P_PID : P_ALL, pid, &info, WCONTINUED | WNOWAIT | WNOHANG | __WALL, 0, 0) && info.si_pid;
+}
+
 /* It comes a moment after wait(2) knows; unless one waits already, which is the program's. */
 static void take_child_signal(int one_waits)
 {
@@ -147,11 +154,36 @@ void jobs_rest(struct agent_page *page)
         sys_futex(&page->is_resting, FUTEX_WAKE, INT_MAX, NULL);
 }
 
+/* One that is stopped only so that it can go on, which its parent will hear when it asks. */
+static void let_child_go_on(int pid)
+{
+    struct timespec pause = { .tv_nsec = STOP_LOOK_NANOSECONDS };
+    int waits = child_signal_waits();
+
+    if (jobs_stop_child(pid, 1) || sys_kill(pid, SIGCONT))
+        return;
+    take_child_signal(waits);
+    for (int i = 0; i < STOP_LOOKS && !jobs_child_goes_on(pid); i++)
+        SYS_CALL(nanosleep, &pause, 0, 0, 0, 0, 0);
+}
+
 /* After a restart, while all threads wait. */
 void jobs_stop_children(const struct restart_note *note)
 {
     const struct agent_job *jobs = (const struct agent_job *)note->jobs;
 
     for (uint64_t i = 0; i < note->job_count; i++)
-        jobs_stop_child(jobs[i].pid, (int)jobs[i].is_reported);
+        if (jobs[i].is_reported == CHILD_GOES_ON)
+            let_child_go_on(jobs[i].pid);
+        else
+            jobs_stop_child(jobs[i].pid, (int)jobs[i].is_reported);
+}
+
+void jobs_come_back(const struct restart_note *note)
+{
+    uint64_t pending = stop_pending();
+
+    jobs_halt(NULL, (int)note->stop, (int)note->stop_with_parent);
+    if (note->stop_with_parent == CHILD_GOES_ON)
+        stop_swallow(SIGCONT, pending);
 }

@@ -172,6 +172,7 @@ static int describe(struct agent_page *page)
     page->trigger_owned = shim.trigger_owned;
     __builtin_memcpy(page->given_cpus, shim.given_cpus, sizeof page->given_cpus);
     memset(page->widest_cpus, 0, sizeof page->widest_cpus);
+    page->child_goes_on = (uint32_t)jobs_child_goes_on(0);
     page->dumpable = (uint32_t)sys_prctl(PR_GET_DUMPABLE, 0, 0, 0, 0);
     page->keep_capabilities = (uint32_t)sys_prctl(PR_GET_KEEPCAPS, 0, 0, 0, 0);
     page->subreaper = page->parent_death = 0;
@@ -275,6 +276,8 @@ static long obey(struct agent_page *page, uint32_t order)
     case ORDER_STOP_CHILD:
         jobs_forget_child(page, (int)(page->argument & ~JOB_REPORTED));
         return jobs_stop_child((int)(page->argument & ~JOB_REPORTED), !!(page->argument & JOB_REPORTED));
+    case ORDER_ASK_CHILD:
+        return jobs_child_goes_on((int)page->argument);
     case ORDER_HALT:
         jobs_halt(page, (int)(page->argument & ~JOB_HAS_PARENT), !!(page->argument & JOB_HAS_PARENT));
         return 0;

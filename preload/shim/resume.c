@@ -257,7 +257,7 @@ void resume_after_restart(int leader)
         for (int i = 0; i < NOTE_LIMITS; i++)
             SYS_CALL(prlimit64, 0, i, shim.note.limits[i], 0, 0, 0);
         if (shim.note.stop)
-            jobs_halt(NULL, (int)shim.note.stop, (int)shim.note.stop_with_parent);
+            jobs_come_back(&shim.note);
         __atomic_store_n(&shim.gate, here, __ATOMIC_SEQ_CST);
         sys_futex(&shim.gate, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
         return;

@@ -168,10 +168,12 @@ int resume_fetch(uint64_t address, void *to, unsigned long length); /* own memor
 /* jobs.c (island) */
 long jobs_wake_child(struct agent_page *page, int pid); /* one that is stopped: the signal that did it, 0 when our program has been told; -errno */
 long jobs_stop_child(int pid, int is_reported); /* it waits in jobs_halt() */
+int jobs_child_goes_on(int pid); /* 1: of this child, or (0) of any, our program has not been told yet that it goes on */
 void jobs_forget_child(struct agent_page *page, int pid); /* it is stopped again */
 void jobs_rest(struct agent_page *page); /* behind a stop: what the saver has not stopped again, for it has died */
 void jobs_halt(const struct agent_page *page, int signal, int with_parent); /* stops; returns when somebody lets the process go on */
 void jobs_stop_children(const struct restart_note *note);
+void jobs_come_back(const struct restart_note *note); /* a process that is to be stopped is so */
 
 /* timers.c (island) */
 void timers_note(struct agent_page *page);

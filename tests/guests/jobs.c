@@ -5,6 +5,7 @@
  *   untold   stopped by SIGTSTP; its parent has not
  *   below    the child of a child that runs, which has waited for it
  *   both     stopped, and has a stopped child itself
+ *   again    goes on again, which its parent has not waited for
  *
  * Each counts as long as it runs. In the end all are let go on. */
 #include "guest.h"
@@ -13,7 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-enum { TOLD, UNTOLD, BELOW, BOTH, BOTH_CHILD, BETWEEN, COUNT };
+enum { TOLD, UNTOLD, BELOW, BOTH, BOTH_CHILD, BETWEEN, AGAIN, COUNT };
 
 static struct shared {
     volatile unsigned long counted[COUNT];
@@ -127,6 +128,11 @@ static void expect_rest(const unsigned long *counted, int before)
             bad("child %d goes on", which);
     expect_silence(TOLD);
     expect_silence(BOTH);
+    if (waitid(P_PID, (id_t)shared->pids[AGAIN], &info, WCONTINUED | WNOHANG | WNOWAIT) || info.si_code != CLD_CONTINUED)
+        bad("again: nothing is said of it");
+    if (shared->went_on[AGAIN] != 1)
+        bad("again: it was let go on %d times", shared->went_on[AGAIN]);
+    info.si_pid = 0;
     if (waitid(P_PID, (id_t)shared->pids[UNTOLD], &info, WCONTINUED | WNOHANG) || info.si_pid)
         bad("untold: it is said to go on");
     if (waitid(P_PID, (id_t)shared->pids[UNTOLD], &info, WSTOPPED | WNOHANG | WNOWAIT) || info.si_status != SIGTSTP)
@@ -164,13 +170,17 @@ int main(int argc, char **argv)
     begin(UNTOLD, count_up);
     begin(BOTH, be_both);
     begin(BETWEEN, be_between);
+    begin(AGAIN, count_up);
     sigaction(SIGCHLD, &action, NULL);
     stop(TOLD, SIGSTOP);
     hear(TOLD);
     stop(BOTH, SIGSTOP);
     hear(BOTH);
     stop(UNTOLD, SIGTSTP);
-    while (!shared->counted[BETWEEN])
+    stop(AGAIN, SIGSTOP);
+    hear(AGAIN);
+    kill(shared->pids[AGAIN], SIGCONT);
+    while (!shared->counted[BETWEEN] || !shared->went_on[AGAIN])
         usleep(1000);
     usleep(20000); /* signals on their way */
     before = news;
@@ -178,6 +188,11 @@ int main(int argc, char **argv)
     ready();
     for (long tick = 0; tick < ticks_wanted(argc, argv, 1, 2); tick++, tick_sleep())
         expect_rest(counted, before);
+    if (waitpid(shared->pids[AGAIN], &before, WCONTINUED) != shared->pids[AGAIN] || !WIFCONTINUED(before))
+        bad("again: it is not said to go on");
+    expect_silence(AGAIN);
+    kill(shared->pids[AGAIN], SIGKILL);
+    waitpid(shared->pids[AGAIN], NULL, 0);
     hear(UNTOLD);
     let_go_on(TOLD, counted[TOLD]);
     let_go_on(UNTOLD, counted[UNTOLD]);
