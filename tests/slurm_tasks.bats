@@ -5,6 +5,7 @@ JOB_USER=irc
 load helpers
 load slurm/cluster
 load slurm/jobs
+load slurm/tasks
 
 setup_file() {
     start_cluster
@@ -12,114 +13,6 @@ setup_file() {
 
 teardown_file() {
     stop_cluster
-}
-
-# What a task runs: a guest that writes its rank's own number of lines to its rank's own file.
-prepare_tasks() {
-    become_job_user
-    OUTPUTS=("--output=$T/out.%t" "--error=$T/err.%t" --open-mode=append)
-    cat >"$T/task" <<END
-#!/bin/sh
-[ -z "\$BEFORE" ] || eval "\$BEFORE"
-GUEST_READY=$T/ready.\$SLURM_PROCID exec $GUESTS/stdio \$((2 + SLURM_PROCID))
-END
-    chmod a+x "$T/task"
-    for task in 0 1 2 3; do
-        golden "task.$task" "$GUESTS/stdio" $((2 + task))
-        : >"$T/ready.$task.hold"
-    done
-}
-
-release_tasks() {
-    rm -f "$T"/ready.*.hold
-}
-
-are_ready() {
-    for task in 0 1 2 3; do [ -e "$T/ready.$task" ] || return 1; done
-}
-
-ready_or_over() {
-    are_ready || is_gone "$PID"
-}
-
-# start_tasks NAME OPTION...: four of them in the background; JOB is their job's id when they are ready.
-start_tasks() {
-    local name=$1
-    shift
-    rm -f "$T"/ready.?
-    start "$name" srun --quiet -J "$name" -n4 "${OUTPUTS[@]}" "$@" "$T/task"
-    until_true 60 ready_or_over
-    are_ready || fail "$name ended before all were ready: $(tail -n 3 "$T/$name.err" "$T"/out.*)"
-    JOB=$(squeue -h -u "$JOB_USER" -n "$name" -o %A)
-}
-
-kill_step() {
-    scancel -f -s KILL "$JOB"
-    wait_exit "$PID" 60
-    [ "$STATUS" != 0 ] || fail "status $STATUS"
-    until_true 60 job_is_over "$JOB"
-}
-
-# The outputs of all four are, byte by byte, what they are without us.
-all_same() {
-    for task in 0 1 2 3; do
-        cmp "$T/task.$task.golden" "$T/out.$task" || fail "task $task: $(diff <(tail -n 3 "$T/task.$task.golden") <(tail -n 3 "$T/out.$task"))"
-    done
-}
-
-take_step() {
-    run --separate-stderr stasis checkpoint "$JOB.0" "$@"
-    [ "$status" = 0 ] || fail "status $status: $output $stderr"
-    IMAGE=${IMAGE:-$IMAGES/$JOB.0.ckpt}
-    [ "$output" = "$IMAGE" ] || fail "it says: $output"
-}
-
-
-# restart_step NAME OPTION...: the four go on from the newest image there, and are still held; JOB is their new job's id.
-restart_step() {
-    local name=$1
-    shift
-    start "$name" srun --quiet -J "$name" -n4 "${OUTPUTS[@]}" "--restart-dir=images" "$@" "$T/task"
-    until_true 60 tasks_back_or_over
-    are_back || fail "$name did not come back: $(cat "$T/$name.err")"
-    JOB=$(squeue -h -u "$JOB_USER" -n "$name" -o %A)
-}
-
-are_back() {
-    local pid count=0
-    for pid in $(find_processes | awk '$2 == "stdio" { print $1 }'); do [ -z "$(page_of "$pid")" ] || count=$((count + 1)); done
-    [ "$count" = "${BACK:-4}" ]
-}
-
-tasks_back_or_over() {
-    are_back || is_gone "$PID"
-}
-
-ends_all_same() {
-    release_tasks
-    wait_exit "$PID" 120
-    [ "$STATUS" = 0 ] || fail "status $STATUS: $(cat "$T/$1.err")"
-    all_same
-    silent "$1"
-    ! grep stasis "$T"/err.* || fail "that is on stderr"
-}
-
-# Of the images there, and nothing besides.
-parts_are() {
-    [ "$(find "$IMAGES" -name 'task.*' | wc -l)" = "$1" ] || fail "parts: $(find "$IMAGES")"
-}
-
-# restart_fails STATUS SAID OPTION...: nothing comes back, and nothing is touched.
-restart_fails() {
-    local wanted=$1 said=$2 before
-    shift 2
-    before=$(cat "$T"/out.* | cksum)
-    start fails srun --quiet "${OUTPUTS[@]}" "--restart-dir=images" "$@" "$T/task"
-    wait_exit "$PID" 120
-    [ "$STATUS" = "$wanted" ] || fail "status $STATUS: $(cat "$T/fails.err")"
-    grep -qF "$said" "$T"/err.* || fail "it says: $(cat "$T"/err.*)"
-    [ "$(cat "$T"/out.* | cksum)" = "$before" ] || fail "outputs were changed: $(tail -n 2 "$T"/out.*)"
-    rm "$T"/err.*
 }
 
 @test "tasks: one image of four; killed and brought back, every byte of the outputs is the same" {
@@ -150,27 +43,18 @@ restart_fails() {
 
 # Four writers of lines to one file: a line that is lost, or there twice, is seen at the end.
 @test "tasks: a file that all of them append to has every line once" {
-    become_job_user
-    cat >"$T/task" <<END
-#!/bin/bash
-exec 7>>"$T/shared"
-for ((i = 1; i <= 300; i++)); do
-    echo "\$SLURM_PROCID \$i" >&7
-    [ \$i != 100 ] || touch "$T/ready.\$SLURM_PROCID"
-    read -rt 0.01 <> <(:) || :
-done
-END
-    chmod a+x "$T/task"
-    OUTPUTS=("--output=$T/out.%t" "--error=$T/err.%t" --open-mode=append)
+    prepare_writers
     start_tasks first --checkpoint=0 "--checkpoint-dir=images"
     take_step
-    pause 0.2
+    local before
+    before=$(wc -l <"$T/shared")
+    until_true 60 has_lines "$T/shared" $((before + 20))
     kill_step
     start again srun --quiet -n4 "${OUTPUTS[@]}" "--restart-dir=images" "$T/task"
+    release_tasks
     wait_exit "$PID" 120
     [ "$STATUS" = 0 ] || fail "status $STATUS: $(cat "$T"/again.err "$T"/err.*)"
-    [ "$(sort -u "$T/shared" | wc -l)" = 1200 ] || fail "lines are lost: $(sort -u "$T/shared" | wc -l)"
-    [ "$(wc -l <"$T/shared")" = 1200 ] || fail "lines are there twice"
+    every_line_once
 }
 
 @test "tasks: a part that is missing or damaged, or another number of tasks: nothing comes back" {

@@ -22,10 +22,11 @@
 #include "../core/kinds/kind.h"
 #include "commands.h"
 #include "locate.h"
+#include "slurm_nodes.h"
 #include "../core/registry/registry.h"
 
 enum { CHECKPOINT_MAX_WAIT, CHECKPOINT_STOP, CHECKPOINT_VERBOSE };
-enum { MAX_SECONDS = 10 * 366 * 86400 };
+enum { MAX_SECONDS = 10 * 366 * 86400, EXIT_NONE_HERE = -1 /* becomes 0: there are some on other nodes, and all of them know */ };
 
 static const struct choice choices[] = {
     [CHECKPOINT_MAX_WAIT] = { "max-wait", "SECONDS", NULL,
@@ -140,7 +141,7 @@ static int choose(const struct program *programs, size_t count, const char *targ
         chosen = &programs[i];
     }
     if (!chosen)
-        return complain_none(programs, count, target);
+        return slurm_is_one_of_nodes() ? EXIT_NONE_HERE : complain_none(programs, count, target);
     if (chosen->bytes != sizeof(struct agent_page))
         return complain(EXIT_REFUSED, "%s runs under another version of Stasis; use the stasis it was started with", target);
     *ret_chosen = task_of(programs, count, chosen) ? task_of(programs, count, chosen) : chosen;
@@ -448,7 +449,7 @@ static int find_and_save(const struct request *request)
     else if (!status)
         status = save(request, chosen, doorway(programs, count, chosen));
     free(programs);
-    return status;
+    return status == EXIT_NONE_HERE ? 0 : status;
 }
 
 static int checkpoint(int argc, char **argv)

@@ -13,6 +13,7 @@
 #include "../core/floor/names.h"
 #include "commands.h"
 #include "slurm_commands.h"
+#include "slurm_nodes.h"
 #include "slurm_state.h"
 
 enum { EXIT_SCONTROL = 1 /* scontrol's own status for whatever goes wrong */, MAX_WORDS = 5 };
@@ -37,26 +38,29 @@ static int complain_slurm(const char *text)
 
 /* ---- one step ---- */
 
-/* On the node of the step. What srun says about that second step is not for the user; what stasis says is. */
-static int take_image(const struct request *request, const char *step, const char *node)
+/* On the nodes of the step. What srun says about that second step is not for the user; what stasis says is. */
+static int take_image(const struct request *request, const char *step, const char *nodes)
 {
-    char program[MAX_PATH], job_option[2 * MAX_ID], node_option[MAX_PATH], wait_option[2 * MAX_ID];
-    char *argv[16] = { "srun", "--overlap", "--quiet", "-N1", "-n1", "--mem=0", job_option, node_option, program, "checkpoint", (char *)step };
-    int count = 11;
+    char program[MAX_PATH], job_option[2 * MAX_ID], wait_option[2 * MAX_ID];
+    char *argv[12 + NODE_OPTIONS] = { "srun", "--overlap", "--quiet", "--mem=0", job_option };
+    int count = 5 + NODE_OPTIONS;
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
 
     if (length < 0)
         return complain(EXIT_SYSTEM, "cannot find myself: %m");
     program[length] = 0;
     snprintf(job_option, sizeof job_option, "--jobid=%s", request->job);
-    snprintf(node_option, sizeof node_option, "--nodelist=%s", node);
+    slurm_node_options(nodes, argv + 5);
+    argv[count++] = program;
+    argv[count++] = "checkpoint";
+    argv[count++] = (char *)step;
     if (request->max_wait) {
         snprintf(wait_option, sizeof wait_option, "--max-wait=%s", request->max_wait);
         argv[count++] = wait_option;
     }
     if (request->stop)
         argv[count++] = "--stop";
-    return slurm_run(argv);
+    return slurm_run_on_nodes(argv);
 }
 
 /* What `scontrol show job` says behind NAME=, to be freed; NULL when Slurm does not know the job. */

@@ -64,14 +64,15 @@ int slurm_run(char *const argv[])
     return child < 0 ? EXIT_SYSTEM : wait_for(child);
 }
 
-char *slurm_output(char *const argv[])
+int slurm_run_output(char *const argv[], char **ret_text)
 {
     int ends[2];
     size_t length = 0, room = 0;
     char *text = NULL;
 
+    *ret_text = NULL;
     if (pipe(ends))
-        return NULL;
+        return EXIT_SYSTEM;
     pid_t child = start(argv, ends[1]);
     close(ends[1]);
     FILE *output = fdopen(ends[0], "r");
@@ -81,11 +82,18 @@ char *slurm_output(char *const argv[])
         fclose(output);
     if (!text)
         text = strdup("");
-    if (child < 0 || wait_for(child)) {
-        free(text);
-        return NULL;
-    }
     if (length && text[length - 1] == '\n')
         text[length - 1] = 0;
-    return text;
+    *ret_text = text;
+    return child < 0 ? EXIT_SYSTEM : wait_for(child);
+}
+
+char *slurm_output(char *const argv[])
+{
+    char *text;
+
+    if (!slurm_run_output(argv, &text))
+        return text;
+    free(text);
+    return NULL;
 }

@@ -35,6 +35,7 @@
 #define ENV_SLURM_LAUNCHER "SLURM_LAUNCH_NODE_IPADDR" /* where srun is, and its ports */
 #define ENV_SLURM_PORT     "SLURM_SRUN_COMM_PORT"
 #define ENV_SLURM_STEP_PORT "SLURM_STEP_LAUNCHER_PORT"
+#define ENV_NODES          "STASIS_NODES"          /* to `stasis checkpoint`: the same is asked on other nodes, too */
 #define ENV_JOB            "STASIS_JOB_ID"         /* stasis run --job-id */
 #define ENV_KEEP           "STASIS_KEEP"           /* older generations to keep */
 #define ENV_SAVE_FILES     "STASIS_SAVE_FILES"     /* 1: stasis run --save-files */

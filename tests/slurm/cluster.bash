@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: MIT
 # shellcheck shell=bash
-# A Slurm cluster of one node for the tests, without systemd: munge, slurmctld and slurmd, all below one directory, ended by
-# their PIDs. slurmd needs root.
+# A Slurm cluster for the tests, without systemd: munge, slurmctld and slurmd, all below one directory, ended by their PIDs. slurmd needs
+# root. CLUSTER_NODES nodes, one unless told otherwise; several are in PID, IPC and mount namespaces of their own, with a /dev/shm of
+# their own: killing such a slurmd is the fall of the node.
 
 # cluster_start DIRECTORY PLUGIN: DIRECTORY must not exist; plugstack.conf has PLUGIN and its arguments in it. Sets SLURM_CONF.
 cluster_start() {
-    local directory=$1 plugin=$2
+    local directory=$1 plugin=$2 node
     mkdir -p "$directory"/{state,spool,log}
     chmod 755 "$directory" "$directory/log"
     chown slurm: "$directory/state" "$directory/log"
@@ -16,8 +17,40 @@ cluster_start() {
     cluster_configure >"$SLURM_CONF"
     cluster_munge
     cluster_daemon slurmctld -D
-    cluster_daemon slurmd -D -N n1
+    if [ "${CLUSTER_NODES:-1}" = 1 ]; then
+        cluster_daemon slurmd -D -N n1
+    else
+        for node in $(seq "$CLUSTER_NODES"); do cluster_node "n$node"; done
+    fi
     until_true 60 cluster_is_up || { cat "$CLUSTER"/log/* >&2; return 1; }
+}
+
+# The shell reaps what slurmd leaves.
+cluster_node() {
+    cluster_start_one unshare --mount --propagation private --pid --fork --kill-child --mount-proc --ipc \
+        sh -c 'mount -t tmpfs -o mode=1777 tmpfs /dev/shm || exit 1; "$@" & wait' sh slurmd -f "$SLURM_CONF" -D -N "$1"
+    tail -n 1 "$CLUSTER/pids" >>"$CLUSTER/nodes"
+}
+
+# unshare(1) takes no notice of SIGTERM; with it the kernel ends all that is in the namespaces.
+cluster_end_nodes() {
+    local pid
+    [ -e "$CLUSTER/nodes" ] || return 0
+    while read -r pid; do
+        kill -KILL "$pid" || :
+        wait "$pid" || :
+    done <"$CLUSTER/nodes" 2>/dev/null
+}
+
+cluster_node_lines() {
+    local node
+    if [ "${CLUSTER_NODES:-1}" = 1 ]; then
+        echo "NodeName=n1 NodeHostname=$(hostname) NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 State=UNKNOWN"
+        return
+    fi
+    for node in $(seq "$CLUSTER_NODES"); do
+        echo "NodeName=n$node NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=$((30000 + $$ % 600 * 4 + node)) CPUs=4 RealMemory=1000 State=UNKNOWN"
+    done
 }
 
 # Ports and ids of jobs of its own, so that tests may run side by side. CLUSTER_LINES: more lines.
@@ -33,11 +66,11 @@ SlurmUser=slurm
 AuthType=auth/munge
 AuthInfo=cred_expire=5,socket=$CLUSTER/munge.socket
 StateSaveLocation=$CLUSTER/state
-SlurmdSpoolDir=$CLUSTER/spool
+SlurmdSpoolDir=$CLUSTER/spool/%n
 SlurmctldPidFile=$CLUSTER/slurmctld.pid
-SlurmdPidFile=$CLUSTER/slurmd.pid
+SlurmdPidFile=$CLUSTER/slurmd.%n.pid
 SlurmctldLogFile=$CLUSTER/log/slurmctld.log
-SlurmdLogFile=$CLUSTER/log/slurmd.log
+SlurmdLogFile=$CLUSTER/log/slurmd.%n.log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/cons_tres
@@ -51,7 +84,7 @@ ReturnToService=2
 KillWait=5
 PlugStackConfig=$CLUSTER/plugstack.conf
 MailProg=/bin/true
-NodeName=n1 NodeHostname=$(hostname) NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 State=UNKNOWN
+$(cluster_node_lines)
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 ${CLUSTER_LINES:-}
 END
@@ -80,7 +113,7 @@ cluster_daemon() {
 }
 
 cluster_is_up() {
-    sinfo -h -N -o %t 2>/dev/null | grep -q '^idle'
+    [ "$(sinfo -h -N -o %t 2>/dev/null | grep -c '^idle')" = "${CLUSTER_NODES:-1}" ]
 }
 
 cluster_is_empty() {
@@ -91,6 +124,7 @@ cluster_stop() {
     local pid
     squeue -h -o %A 2>/dev/null | xargs -r scancel 2>/dev/null || :
     until_true 60 cluster_is_empty || :
+    cluster_end_nodes
     for pid in $(tac "$CLUSTER/pids"); do kill "$pid" 2>/dev/null || :; done
     for pid in $(cat "$CLUSTER/pids"); do until_true 60 is_gone "$pid" || kill -KILL "$pid" 2>/dev/null || :; done
 }
