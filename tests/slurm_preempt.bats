@@ -20,31 +20,33 @@ teardown_file() {
     stop_cluster
 }
 
-# preempted PARTITION COUNT LINE...: a job there, of so many primes, which has an image, makes room, and comes to its right end.
+# preempted PARTITION LINE...: a job there, which has an image, makes room, and comes to its right end.
 preempted() {
-    local partition=$1 count=$2
-    shift 2
+    local partition=$1
+    shift
     become_job_user
-    submit low "#SBATCH -p $partition -n 4 --requeue --checkpoint=0 --checkpoint-dir=images" "$@" "srun -n 1 python3 $APPS/primes.py $count 0.05"
+    hold
+    submit low "#SBATCH -p $partition -n 4 --requeue --checkpoint=0 --checkpoint-dir=images" "$@" "srun -n 1 python3 $APPS/primes.py 100 0.01 $T/ready.hold"
     JOB=$(cat "$T/low.job")
-    until_true 60 has_lines "$T/low.out" 10
+    until_true 60 has_lines "$T/low.out" 50
     scontrol_checkpoint create "$JOB"
     [ "$status" = 0 ] || fail "status $status: $output $stderr"
     as_user srun --quiet -p high -n 4 true || fail "nobody made room"
+    release
     until_true 90 has_ended "$JOB"
     [[ "$(scontrol show job "$JOB")" == *"JobState=COMPLETED"*"Restarts=1"* ]] || fail "$(scontrol show job "$JOB")"
-    diff <(primes "$count") "$T/low.out" || fail "it is wrong: $(cat "$T/low.err")"
+    diff <(primes 100) "$T/low.out" || fail "it is wrong: $(cat "$T/low.err")"
 }
 
 @test "slurm: preempted at once" {
-    preempted low 100
+    preempted low
 }
 
 @test "slurm: preempted with a time of grace, whose SIGTERM ends the step" {
-    preempted grace 100
+    preempted grace
 }
 
 @test "slurm: preempted with a time of grace, and a signal that takes an image" {
-    preempted grace 300 "#SBATCH --signal=USR2@60"
+    preempted grace "#SBATCH --signal=USR2@60"
     [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 2 ]
 }

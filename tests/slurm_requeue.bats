@@ -41,19 +41,25 @@ right() {
     diff <(primes "$2") "$T/$1.out" >"$T/$1.diff" || fail "$1 is wrong: $(head -n 5 "$T/$1.diff"; cat "$T/$1.err"*)"
 }
 
+# The program may still be on its way.
+takes_image() {
+    scontrol_checkpoint create "$1"
+    [ "$status" = 0 ]
+}
+
 @test "slurm: a requeue by hand: no line twice, none lost, with images and without" {
     become_job_user
-    submit hand "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "echo begins" "srun python3 $APPS/primes.py 120 0.05" \
+    hold
+    submit hand "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "echo begins" "srun python3 $APPS/primes.py 120 0.01 $T/ready.hold" \
         'echo "restarts: $SLURM_RESTART_COUNT"'
     JOB=$(cat "$T/hand.job")
-    until_true 60 has_lines "$T/hand.out" 10
+    until_true 60 has_lines "$T/hand.out" 61
     as_user scontrol requeue "$JOB" # there is no image yet: it begins anew
     until_true 60 is_restarted "$JOB" 1
-    until_true 60 has_lines "$T/hand.out" 20
+    until_true 60 takes_image "$JOB"
     [ "$(grep -c begins "$T/hand.out")" = 1 ] || fail "$(cat "$T/hand.out")"
-    scontrol_checkpoint create "$JOB"
-    [ "$status" = 0 ] || fail "status $status: $output $stderr"
     as_user scontrol requeue "$JOB"
+    release
     until_true 90 has_ended "$JOB"
     diff <(echo begins; primes 120; echo "restarts: 2") "$T/hand.out" || fail "$(cat "$T/hand.err")"
     [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 1 ]
@@ -61,11 +67,13 @@ right() {
 
 @test "slurm: steps that have come to their end are not run again" {
     become_job_user
-    submit steps "#SBATCH --requeue --checkpoint=0:01 --checkpoint-dir=images" "srun python3 $APPS/primes.py 40 0.05" "echo between" \
-        "srun sh -c 'date +%s%N >>$T/once'" "srun python3 $APPS/primes.py 100 0.05"
+    hold
+    submit steps "#SBATCH --requeue --checkpoint=0:01 --checkpoint-dir=images" "srun python3 $APPS/primes.py 40 0.01" "echo between" \
+        "srun sh -c 'date +%s%N >>$T/once'" "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold"
     JOB=$(cat "$T/steps.job")
     wait_for_file "$IMAGES/$JOB.2.ckpt"
     as_user scontrol requeue "$JOB"
+    release
     until_true 90 has_ended "$JOB"
     diff <(primes 40; echo between; primes 100) "$T/steps.out" || fail "$(cat "$T/steps.err"*)"
     [ "$(restarts "$JOB")" = 1 ]
@@ -75,19 +83,21 @@ right() {
 
 @test "slurm: a step that has no image yet begins anew, no line twice; steps that share a file lose none" {
     become_job_user
-    submit young "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "echo begins" "srun python3 $APPS/primes.py 20 0.05" "echo between" \
-        "srun python3 $APPS/primes.py 100 0.05"
+    hold
+    submit young "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "echo begins" "srun python3 $APPS/primes.py 20 0.01" "echo between" \
+        "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold"
     JOB=$(cat "$T/young.job")
-    submit both "#SBATCH -n 2 --requeue --checkpoint=0 --checkpoint-dir=images" "srun -n 1 --exact python3 $APPS/primes.py 100 0.05 &" \
-        "srun -n 1 --exact sh -c 'while [ ! -e $T/ready ]; do sleep 0.1; done; seq 90001 90009' &" "wait"
-    until_true 60 has_lines "$T/young.out" 40
+    submit both "#SBATCH -n 2 --requeue --checkpoint=0 --checkpoint-dir=images" "srun -n 1 --exact python3 $APPS/primes.py 100 0.01 $T/ready.hold &" \
+        "srun -n 1 --exact sh -c 'while [ ! -e $T/go ]; do sleep 0.1; done; seq 90001 90009' &" "wait"
+    until_true 60 has_lines "$T/young.out" 72
     as_user scontrol requeue "$JOB"
     JOB=$(cat "$T/both.job")
-    until_true 60 has_lines "$T/both.out" 20
+    until_true 60 has_lines "$T/both.out" 50
     scontrol_checkpoint create "$JOB"
     [ "$status" = 0 ] || fail "status $status: $output $stderr"
     as_user scontrol requeue "$JOB"
-    touch "$T/ready"
+    release
+    touch "$T/go"
     until_true 90 has_ended "$JOB"
     [[ "$(scontrol show job "$JOB")" == *"JobState=COMPLETED"*"Restarts=1"* ]] || fail "$(cat "$T/both.err"*)"
     diff <({ primes 100; seq 90001 90009; } | sort) <(grep -x '[0-9]*' "$T/both.out" | sort -u) || fail "a line is lost"
