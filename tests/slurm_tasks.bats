@@ -117,6 +117,34 @@ has_ended_task() {
     ends_all_same first
 }
 
+@test "tasks: the saver of one is killed while it writes: the others are told, the older image stays, and all run on" {
+    prepare_tasks
+    sed -i '2i [ "$SLURM_PROCID" != 2 ] || export STASIS_TEST_FAIL=stand' "$T/task"
+    start_tasks first --checkpoint=0 "--checkpoint-dir=images"
+    take_step
+    scancel -s USR2 "$JOB.0"
+    until_true 60 stands_still
+    kill -KILL "$SAVER"
+    until_true 60 grep -q "the saver of task 2 was ended" "$T"/err.0 "$T"/err.1 "$T"/err.3
+    [ "$(generation "$IMAGE")" = 1 ]
+    until_true 60 no_savers
+    rm "$T"/err.*
+    take_step
+    [ "$(generation "$IMAGE")" = 2 ]
+    run stasis verify "$IMAGE" "$IMAGE.1"
+    [ "$status" = 0 ] || fail "$output"
+    ends_all_same first
+}
+
+stands_still() {
+    for SAVER in $(pgrep -u "$JOB_USER" -x stasis-saver); do is_stopped "$SAVER" && return 0; done
+    return 1
+}
+
+no_savers() {
+    ! pgrep -u "$JOB_USER" -x stasis-saver >/dev/null
+}
+
 @test "tasks: images by the interval and by a signal, also of a step that came back" {
     prepare_tasks
     start_tasks first --checkpoint=0:01 "--checkpoint-dir=images"
