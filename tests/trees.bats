@@ -190,19 +190,20 @@ is_compressing() {
 }
 
 @test "trees: processes are born and die while images are taken, and the last image comes back" {
-    local pid taken=0
+    local pid
     golden storm bash "$APPS/jobs.sh" 10
+    hold
     start storm "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=storm -- bash "$APPS/jobs.sh" 10
     reach storm 5
     pid=$PID
+    take "$pid" # on a busy machine it would have ended before
+    release
     while is_alive "$pid"; do
         run --separate-stderr stasis checkpoint "$pid"
-        case $status in 0) taken=$((taken + 1)) ;; 66) ;; *) fail "status $status: $stderr" ;; esac
-        [ "$status" != 0 ] || IMAGE=$output
+        case $status in 0) IMAGE=$output ;; 66) ;; *) fail "status $status: $stderr" ;; esac
     done
     ends_well storm
     same storm
-    [ "$taken" -gt 0 ]
     restart storm "$IMAGE"
     ends_well storm
     same storm
