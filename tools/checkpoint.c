@@ -333,15 +333,25 @@ static int is_any_meant(const struct program *programs, size_t count, const char
     return 0;
 }
 
-/* On a busy machine the one with that name may be among those that have not come yet. */
+static int is_first_meant(const struct program *programs, size_t count, const char *target)
+{
+    for (size_t i = 0; i < count; i++)
+        if (programs[i].first && is_meant(&programs[i], target))
+            return 1;
+    return 0;
+}
+
+/* On a busy machine the one with that name may be among those that have not come yet; or only a child of it has, which may be gone
+ * before the saver has begun. */
 static int find_named(const char *target, int64_t milliseconds, struct program **programs, size_t *count)
 {
-    enum { ROUND_MILLISECONDS = 1000 };
+    enum { ROUND_MILLISECONDS = 1000, ROUNDS_FOR_THE_FIRST = 4 };
 
-    for (;; milliseconds -= ROUND_MILLISECONDS) {
+    for (int round = 1;; milliseconds -= ROUND_MILLISECONDS, round++) {
         size_t silent = summon_all(ROUND_MILLISECONDS);
         int error = programs_find(programs, count);
-        if (error || !silent || milliseconds <= ROUND_MILLISECONDS || is_any_meant(*programs, *count, target))
+        if (error || !silent || milliseconds <= ROUND_MILLISECONDS || is_first_meant(*programs, *count, target) ||
+            (round >= ROUNDS_FOR_THE_FIRST && is_any_meant(*programs, *count, target)))
             return error;
         free(*programs);
     }
