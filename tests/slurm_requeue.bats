@@ -27,8 +27,8 @@ teardown_file() {
 
 # look_at NAME: at a job of setup_file, when it is over.
 look_at() {
-    T=$BATS_FILE_TMPDIR/jobs
-    JOB=$(cat "$T/$1.job")
+    JOBS=$BATS_FILE_TMPDIR/jobs # not T, whose processes end with the test
+    JOB=$(cat "$JOBS/$1.job")
     until_true "${2:-300}" has_ended "$JOB" || fail "$1 is not over: $(scontrol show job "$JOB")"
 }
 
@@ -38,7 +38,7 @@ restarts() {
 
 # right NAME COUNT: all lines are there, once.
 right() {
-    diff <(primes "$2") "$T/$1.out" >"$T/$1.diff" || fail "$1 is wrong: $(head -n 5 "$T/$1.diff"; cat "$T/$1.err"*)"
+    diff <(primes "$2") "$JOBS/$1.out" >"$JOBS/$1.diff" || fail "$1 is wrong: $(head -n 5 "$JOBS/$1.diff"; cat "$JOBS/$1.err"*)"
 }
 
 # The program may still be on its way.
@@ -131,9 +131,9 @@ takes_image() {
 # Slurm looks at limits every 30 seconds, and sends up to a minute early; the last image comes at 35.
 @test "slurm: --signal=...@SECONDS says when the last image is taken" {
     look_at signalled
-    grep -qs told "$T"/signalled.out* || fail "the script's own signal did not come" # to the file, or what was cut off it
+    grep -qs told "$JOBS"/signalled.out* || fail "the script's own signal did not come" # to the file, or what was cut off it
     [ "$(restarts "$JOB")" -ge 1 ] || fail "$(scontrol show job "$JOB")"
-    [ -e "$T/images/$JOB.0.ckpt" ]
+    [ -e "$JOBS/images/$JOB.0.ckpt" ]
 }
 
 @test "slurm: a prime finder that needs more than two of its time limits" {
@@ -141,7 +141,7 @@ takes_image() {
     right primes 2100
     [ "$(restarts "$JOB")" -ge 2 ] || fail "$(scontrol show job "$JOB")"
     [[ "$(scontrol show job "$JOB")" == *"Comment=stasis: image of 2"* ]] || fail "$(scontrol show job "$JOB")"
-    [ ! -e "$T/images/$JOB.book" ]
+    [ ! -e "$JOBS/images/$JOB.book" ]
 }
 
 @test "slurm: elements of an array have their own images, and go on alone" {
@@ -156,5 +156,5 @@ takes_image() {
 @test "slurm: without --requeue the time limit is the end" {
     look_at limited
     [[ "$(scontrol show job "$JOB")" == *"JobState=TIMEOUT"*"Restarts=0"* ]] || fail "$(scontrol show job "$JOB")"
-    [ -e "$T/images/$JOB.0.ckpt" ]
+    [ -e "$JOBS/images/$JOB.0.ckpt" ]
 }
