@@ -138,13 +138,11 @@ void *next_symbol(const char *name)
     return NULL;
 }
 
-void *next_cached(const char *name, void **cache)
+void *next_find(const char *name, void **cache)
 {
-    void *found = __atomic_load_n(cache, __ATOMIC_RELAXED);
-    if (!found) {
-        found = next_symbol(name);
-        __atomic_store_n(cache, found, __ATOMIC_RELAXED);
-    }
+    void *found = next_symbol(name);
+
+    __atomic_store_n(cache, found, __ATOMIC_RELAXED);
     return found;
 }
 

@@ -223,7 +223,12 @@ const char *next_begin(void);            /* at the start; the shim's own path, a
 /* Stands before each wrapper: where it keeps what it has found. */
 #define NEXT_OF(name) static void *next_of_##name
 #define NEXT(name) ((__typeof__(&name))next_cached(#name, &next_of_##name))
-void *next_cached(const char *name, void **cache);
+void *next_find(const char *name, void **cache);
+static inline void *next_cached(const char *name, void **cache)
+{
+    void *found = __atomic_load_n(cache, __ATOMIC_RELAXED);
+    return __builtin_expect(found != NULL, 1) ? found : next_find(name, cache);
+}
 
 /* As in sigsetops(3); a call of libc less that must be looked up at every start. */
 static inline void signals_add(sigset_t *set, int number) { set->__val[0] |= UINT64_C(1) << (number - 1); }

@@ -36,18 +36,26 @@ static int wait_end(struct socket_wait *wait)
     return 1;
 }
 
-#define WRAP_SOCKET(result, name, option, parameters, arguments) \
-    NEXT_OF(name);                                               \
-    EXPORTED result name parameters                              \
-    {                                                            \
-        struct socket_wait wait;                                 \
-        result got;                                              \
-        if (__builtin_expect(!shim.timed_sockets, 1))            \
-            return NEXT(name) arguments;                         \
-        wait_begin(&wait, fd, option);                           \
-        got = NEXT(name) arguments;                              \
-        wait_end(&wait);                                         \
-        return got;                                              \
+/* The wait, and the first call, are apart: all others pay for a branch and a jump only. */
+#define WRAP_SOCKET(result, name, option, parameters, arguments)        \
+    NEXT_OF(name);                                                      \
+    static __attribute__((noinline)) result rare_##name parameters      \
+    {                                                                   \
+        struct socket_wait wait;                                        \
+        result got;                                                     \
+        if (!shim.timed_sockets)                                        \
+            return NEXT(name) arguments;                                \
+        wait_begin(&wait, fd, option);                                  \
+        got = NEXT(name) arguments;                                     \
+        wait_end(&wait);                                                \
+        return got;                                                     \
+    }                                                                   \
+    EXPORTED result name parameters                                     \
+    {                                                                   \
+        void *next = __atomic_load_n(&next_of_##name, __ATOMIC_RELAXED); \
+        if (__builtin_expect(shim.timed_sockets || !next, 0))           \
+            return rare_##name arguments;                               \
+        return ((__typeof__(&name))next) arguments;                     \
     }
 
 WRAP_SOCKET(ssize_t, recv, SO_RCVTIMEO, (int fd, void *to, size_t length, int flags), (fd, to, length, flags))
