@@ -3,6 +3,17 @@
 
 load helpers
 
+# restart_says_what_it_needs NAME LIMIT: with so few descriptors it is refused, and with the number that it says it works.
+restart_says_what_it_needs() {
+    local number
+    run --separate-stderr as_user bash -c "ulimit -n $2; exec $STASIS restart $IMAGE"
+    [ "$status" = 69 ] && [[ $stderr == *R-DESCRIPTOR-LIMIT* ]] || fail "status $status: $stderr"
+    number=${stderr##* }
+    run --separate-stderr as_user bash -c "ulimit -n $number; exec $STASIS restart $IMAGE"
+    [ "$status" = 0 ] || fail "status $status with $number: $stderr"
+    says_ok "$1"
+}
+
 @test "owners of descriptors, their signals, O_ASYNC: to the process and to a thread" {
     survives owners "$GUESTS/owners" inside 1
 }
@@ -21,7 +32,6 @@ load helpers
 }
 
 @test "nearly as many pipes as there may be descriptors; and, of a tree, more than a restart has room for: refused by name" {
-    local number
     [ "${STASIS_TEST_AS:-user}" != root ] || skip "needs: an ordinary user"
     ulimit -n 3000
     survives pipes "$GUESTS/many" pipes 2900 1
@@ -29,27 +39,16 @@ load helpers
     take "$PID"
     ends_well tree
     until_true 60 no_processes
-    run --separate-stderr as_user bash -c "ulimit -n 1200; exec $STASIS restart --check $IMAGE"
-    [ "$status" = 69 ] && [[ $stderr == *R-DESCRIPTOR-LIMIT* ]] || fail "status $status: $stderr"
-    number=${stderr##* }
-    run --separate-stderr as_user bash -c "ulimit -n $number; exec $STASIS restart $IMAGE"
-    [ "$status" = 0 ] || fail "status $status with $number: $stderr"
-    says_ok tree
+    restart_says_what_it_needs tree 1200
 }
 
 @test "more sockets than a restart has room for: refused by name, with the number that it needs" {
-    local number
     [ "${STASIS_TEST_AS:-user}" != root ] || skip "needs: an ordinary user"
     start_guest sockets "$GUESTS/many" sockets 600 1
     take "$PID"
     ends_well sockets
     until_true 60 no_processes
-    run --separate-stderr as_user bash -c "ulimit -n 900; exec $STASIS restart $IMAGE"
-    [ "$status" = 69 ] && [[ $stderr == *R-DESCRIPTOR-LIMIT* ]] || fail "status $status: $stderr"
-    number=${stderr##* }
-    run --separate-stderr as_user bash -c "ulimit -n $number; exec $STASIS restart $IMAGE"
-    [ "$status" = 0 ] || fail "status $status with $number: $stderr"
-    says_ok sockets
+    restart_says_what_it_needs sockets 900
 }
 
 @test "more threads than the restart may have: refused by name" {

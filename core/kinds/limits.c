@@ -51,12 +51,12 @@ static void keep(void *number)
     (void)number;
 }
 
-/* A socket or a named pipe, told once for all its descriptors. */
+/* A socket of the Internet's, told once for all its descriptors. */
 static int is_made_before(const struct record_header *header, struct reader record)
 {
     struct descriptor_record descriptor;
 
-    if (header->tag != TAG_TCP && header->tag != TAG_UDP && header->tag != TAG_UNIX_SOCKET && header->tag != TAG_FIFO)
+    if (header->tag != TAG_TCP && header->tag != TAG_UDP)
         return 0;
     return !reader_take(&record, &descriptor, sizeof descriptor) && descriptor.same_as == descriptor.number;
 }

@@ -11,5 +11,5 @@ while [ "$round" -lt "$1" ]; do
     until [ -n "$(jobs -s)" ]; do sleep 0.01; done
     jobs -s
     fg
-    echo "round $round, the shell is in front: $(($(ps -o tpgid= -p $$) == $$))"
+    echo "round $round, the shell is in front: $(($(cut -d ' ' -f 8 /proc/self/stat) == $$))"
 done
