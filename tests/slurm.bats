@@ -15,7 +15,7 @@ teardown_file() {
 
 @test "slurm: srun --checkpoint takes images, --restart-dir goes on from them" {
     become_job_user
-    start_srun stdio -J stdio --checkpoint=0:01 "--checkpoint-dir=images" "$GUESTS/stdio" 4
+    start_srun stdio --checkpoint=0:01 "--checkpoint-dir=images" "$GUESTS/stdio" 4
     wait_for_file "$IMAGES/$JOB.0.ckpt" 30
     scancel -f -s KILL "$JOB"
     wait_exit "$PID" 60
@@ -41,14 +41,15 @@ teardown_file() {
 
 @test "slurm: signals reach a restarted step, and it ends as the program does" {
     become_job_user
-    start_srun stdio -J stdio --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
+    start_srun stdio --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
     scancel -s USR2 "$JOB.0"
     wait_for_file "$IMAGES/$JOB.0.ckpt" 30
     scancel -f -s KILL "$JOB"
     wait_exit "$PID" 60
-    start again srun --quiet -J again "--restart-dir=images" "$GUESTS/stdio" 60
+    start again srun --quiet -J "$(job_name again)" "--restart-dir=images" "$GUESTS/stdio" 60
     until_true 60 is_task_back
-    scancel -s TERM "$(squeue -h -n again -o %A).0"
+    find_job again
+    scancel -s TERM "$JOB.0"
     wait_exit "$PID" 60
     [ "$STATUS" = 143 ] || fail "status $STATUS"
 }
@@ -69,7 +70,7 @@ is_task_back() {
 
 @test "slurm: scontrol checkpoint: create, vacate, requeue, and what is refused" {
     become_job_user
-    start_srun held -J held --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
+    start_srun held --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
     scontrol_checkpoint CReate "$JOB.0" MaxWait=60
     [ "$status" = 0 ] || fail "status $status: $output $stderr"
     [ "$output" = "$IMAGES/$JOB.0.ckpt" ] || fail "$output"
@@ -98,7 +99,7 @@ is_task_back() {
 
 @test "slurm: scontrol checkpoint: able, disable, enable, error, and what each word takes" {
     become_job_user
-    start_srun held -J held --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
+    start_srun held --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
     says able Yes
     says disable
     says DISABLE # they nest

@@ -34,9 +34,9 @@ teardown_file() {
     chmod a+rx "$T/prolog"
     hold
     rm -f "$T/ready"
-    start stdio "$STASIS" srun --quiet -J stdio --task-prolog "$T/prolog" --checkpoint=0:01 --checkpoint-dir=images "$GUESTS/stdio" 4
+    start stdio "$STASIS" srun --quiet -J "$(job_name stdio)" --task-prolog "$T/prolog" --checkpoint=0:01 --checkpoint-dir=images "$GUESTS/stdio" 4
     until_true 60 ready_or_gone
-    JOB=$(squeue -h -u "$JOB_USER" -n stdio -o %A)
+    find_job stdio
     wait_for_file "$IMAGES/$JOB.0.ckpt" 30
     tr '\0' '\n' <"/proc/$(pgrep -u "$JOB_USER" -xn stdio)/environ" | grep -qx OWN=1 || fail "its prolog did not run"
     scancel -f -s KILL "$JOB"
@@ -67,7 +67,7 @@ teardown_file() {
 @test "slurm: LD_PRELOAD is for the tasks of srun, not for srun" {
     become_job_user
     VARIABLES+=("LD_PRELOAD=$SHIM" "SLURM_CHECKPOINT=0:01" "SLURM_CHECKPOINT_DIR=$IMAGES")
-    start_srun stdio -J stdio "$GUESTS/stdio" 4
+    start_srun stdio "$GUESTS/stdio" 4
     wait_for_file "$IMAGES/$JOB.0.ckpt" 30
     ends_well stdio
     says_ok stdio

@@ -5,9 +5,11 @@
 # An ordinary user that Slurm finds in the user database of every Debian.
 JOB_USER=${JOB_USER:-games}
 
-# start_cluster [PLUGIN-ARGUMENT...]: for setup_file; slurmd needs root.
+# start_cluster [PLUGIN-ARGUMENT...]: for setup_file; slurmd needs root. The tests of a file run one after another, also with bats --jobs:
+# they have four CPUs and one user, and each looks at its end that this user has left nothing behind.
 start_cluster() {
     [ "$(id -u)" = 0 ] || skip "needs: root, for slurmd"
+    export BATS_NO_PARALLELIZE_WITHIN_FILE=true
     local product=$BATS_RUN_TMPDIR/product
     chmod a+x "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/file" "$BATS_FILE_TMPDIR"
     copy_product
@@ -28,16 +30,27 @@ become_job_user() {
     own "$T" "$IMAGES"
 }
 
+# What Slurm calls the job that this test starts as NAME; that of the test before may still be on its way out.
+job_name() {
+    echo "$1.$BATS_TEST_NUMBER"
+}
+
+# find_job NAME: the id of that job: JOB.
+find_job() {
+    JOB=$(squeue -h -n "$(job_name "$1")" -o %A)
+    [[ $JOB =~ ^[0-9]+$ ]] || fail "not one job of $1: $JOB"
+}
+
 # start_srun NAME OPTION... : srun of a guest in the background; JOB is its job's id when it is ready.
 start_srun() {
     local name=$1
     shift
     rm -f "$T/ready"
     hold
-    start "$name" srun --quiet "$@"
+    start "$name" srun --quiet -J "$(job_name "$name")" "$@"
     until_true 60 ready_or_gone
     [ -e "$T/ready" ] || fail "$name ended before it was ready: $(tail -n 3 "$T/$name.out" "$T/$name.err")"
-    JOB=$(squeue -h -u "$JOB_USER" -n "$name" -o %A)
+    find_job "$name"
 }
 
 # batch NAME LINES...: submits a script of these lines; JOB is its id.

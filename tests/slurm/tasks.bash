@@ -34,10 +34,10 @@ start_tasks() {
     local name=$1
     shift
     rm -f "$T"/ready.?
-    start "$name" srun --quiet -J "$name" -n4 "${OUTPUTS[@]}" "$@" "$T/task"
+    start "$name" srun --quiet -J "$(job_name "$name")" -n4 "${OUTPUTS[@]}" "$@" "$T/task"
     until_true 60 ready_or_over
     are_ready || fail "$name ended before all were ready: $(tail -n 3 "$T/$name.err" "$T"/out.*)"
-    JOB=$(squeue -h -u "$JOB_USER" -n "$name" -o %A)
+    find_job "$name"
 }
 
 kill_step() {
@@ -65,10 +65,10 @@ take_step() {
 restart_step() {
     local name=$1
     shift
-    start "$name" srun --quiet -J "$name" -n4 "${OUTPUTS[@]}" "--restart-dir=images" "$@" "$T/task"
+    start "$name" srun --quiet -J "$(job_name "$name")" -n4 "${OUTPUTS[@]}" "--restart-dir=images" "$@" "$T/task"
     until_true 60 tasks_back_or_over
     are_back || fail "$name did not come back: $(cat "$T/$name.err")"
-    JOB=$(squeue -h -u "$JOB_USER" -n "$name" -o %A)
+    find_job "$name"
 }
 
 are_back() {
