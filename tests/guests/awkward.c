@@ -4,6 +4,7 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <linux/prctl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <spawn.h>
@@ -313,12 +314,26 @@ static void take_handler_when_told(void)
 
 /* ---- system calls that may become signals ---- */
 
-static volatile char selector; /* SYSCALL_DISPATCH_FILTER_ALLOW: none does yet */
+static volatile char selector;
 
+/* All but those of libc's code. */
 static void dispatch_calls(void)
 {
-    if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0, 0, &selector))
+    unsigned long start = 0, end = 0;
+    char line[512], rights[8];
+    FILE *maps = fopen("/proc/self/maps", "r");
+
+    while (maps && fgets(line, sizeof line, maps))
+        if (strstr(line, "/libc.so") && sscanf(line, "%lx-%lx %7s", &start, &end, rights) == 3 && rights[2] == 'x')
+            break;
+    fclose(maps);
+    if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, start, end - start, &selector))
         bad("prctl: %s", strerror(errno));
+    selector = SYSCALL_DISPATCH_FILTER_BLOCK;
+    long pid = syscall(SYS_getpid); /* a SIGSYS would end us */
+    selector = SYSCALL_DISPATCH_FILTER_ALLOW;
+    if (pid != getpid())
+        bad("syscall() gives %ld", pid);
 }
 
 /* ---- a thread that blocks all, behind libc's back: the others must not stand still for it ---- */

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* Syscall User Dispatch (Documentation/admin-guide/syscall-user-dispatch.rst): a thread has asked that its system calls become SIGSYS.
  * Ours, in a handler, would too, and the kernel tells nobody but a tracer of it. So our two signals are ignored before it begins: the
- * saver finds that and refuses by name (R-SIGNAL-TAKEN). */
+ * saver finds that and refuses by name (R-SIGNAL-TAKEN). What the program leaves alone may be the code of libc: its syscall() is used then. */
 #include <signal.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 
+#include "../../../core/floor/arch/x86_64/raw_call.h"
 #include "../../../core/floor/syscalls.h"
 #include "../shim.h"
 
@@ -21,6 +22,8 @@ static void ignore(int number)
     sys_rt_sigaction(number, &action, NULL);
 }
 
+void *raw_call_other NEAR_THE_SHIM;
+
 NEXT_OF(prctl);
 
 EXPORTED int prctl(int option, ...)
@@ -35,6 +38,7 @@ EXPORTED int prctl(int option, ...)
     va_end(list);
     is_dispatch = shim.installed && option == PR_SET_SYSCALL_USER_DISPATCH && values[0] == PR_SYS_DISPATCH_ON;
     if (is_dispatch) {
+        raw_call_other = next_symbol("syscall");
         ignore(STOP_SIGNAL);
         if (!shim.trigger_owned)
             ignore((int)shim.trigger_signal);

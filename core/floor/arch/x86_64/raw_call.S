@@ -10,6 +10,9 @@
         .type   syscall, @function
 syscall:
         .cfi_startproc
+        mov     raw_call_other(%rip), %rax
+        test    %rax, %rax
+        jnz     2f
         cmp     $RAW_CALL_TIMED - 1, %rdi
         ja      raw_call
         lea     raw_call_timed(%rip), %rax
@@ -21,6 +24,7 @@ syscall:
         pop     %rcx
         .cfi_adjust_cfa_offset -8
         ret
+2:      jmp     *%rax
         .cfi_endproc
         .size   syscall, . - syscall
 
@@ -30,6 +34,7 @@ syscall:
         .hidden raw_call_end
         .hidden raw_call_with_time
         .hidden raw_call_timed
+        .hidden raw_call_other
         .type   raw_call, @function
 raw_call:
         .cfi_startproc

@@ -14,6 +14,7 @@
 
 extern const char raw_call_end[];                     /* where the `syscall` ends */
 extern const uint8_t raw_call_timed[RAW_CALL_TIMED];  /* of each number: 0, 1 + which argument is a time, or RAW_CALL_MASKED */
+extern void *raw_call_other;                          /* libc's syscall(2), when that is to be used; else NULL */
 /* As syscall(2): -1 and errno. The first is called for the second. */
 long raw_call_with_time(long number, long a, long b, long c, long d, long e, long f);
 long raw_call(long number, long a, long b, long c, long d, long e, long f);
