@@ -113,7 +113,7 @@ cluster_daemon() {
 }
 
 cluster_is_up() {
-    [ "$(sinfo -h -N -o %t 2>/dev/null | grep -c '^idle')" = "${CLUSTER_NODES:-1}" ]
+    [ "$(sinfo -h -N -p main -o %t 2>/dev/null | grep -c '^idle')" = "${CLUSTER_NODES:-1}" ]
 }
 
 cluster_is_empty() {
