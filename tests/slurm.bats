@@ -16,7 +16,7 @@ teardown_file() {
 @test "slurm: srun --checkpoint takes images, --restart-dir goes on from them" {
     become_job_user
     start_srun stdio --checkpoint=0:01 "--checkpoint-dir=images" "$GUESTS/stdio" 4
-    wait_for_file "$IMAGES/$JOB.0.ckpt" 30
+    wait_for_file "$IMAGES/$JOB.0.ckpt"
     scancel -f -s KILL "$JOB"
     wait_exit "$PID" 60
     [ "$STATUS" != 0 ] || fail "status $STATUS"
@@ -30,7 +30,7 @@ teardown_file() {
     hold
     batch count "#SBATCH --checkpoint=0:01 --checkpoint-dir=images --requeue --export=NONE" \
         "export PATH=/usr/bin:/bin GUEST_READY=$T/ready" "srun --export=ALL $GUESTS/stdio 4"
-    wait_for_file "$IMAGES/$JOB.0.ckpt" 60
+    wait_for_file "$IMAGES/$JOB.0.ckpt"
     as_user scontrol requeue "$JOB"
     until_true 90 is_restarted "$JOB" 1 || fail "$(scontrol show job "$JOB"; cat "$T/count.out" "$T/count.err")"
     release
@@ -43,7 +43,7 @@ teardown_file() {
     become_job_user
     start_srun stdio --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
     scancel -s USR2 "$JOB.0"
-    wait_for_file "$IMAGES/$JOB.0.ckpt" 30
+    wait_for_file "$IMAGES/$JOB.0.ckpt"
     scancel -f -s KILL "$JOB"
     wait_exit "$PID" 60
     start again srun --quiet -J "$(job_name again)" "--restart-dir=images" "$GUESTS/stdio" 60
@@ -99,7 +99,7 @@ is_task_back() {
 
 @test "slurm: scontrol checkpoint: able, disable, enable, error, and what each word takes" {
     become_job_user
-    start_srun held --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 60
+    start_srun held --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 4
     says able Yes
     says disable
     says DISABLE # they nest

@@ -48,7 +48,7 @@ start_srun() {
     rm -f "$T/ready"
     hold
     start "$name" srun --quiet -J "$(job_name "$name")" "$@"
-    until_true 60 ready_or_gone
+    until_true 120 ready_or_gone
     [ -e "$T/ready" ] || fail "$name ended before it was ready: $(tail -n 3 "$T/$name.out" "$T/$name.err")"
     find_job "$name"
 }

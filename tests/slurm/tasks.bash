@@ -35,7 +35,7 @@ start_tasks() {
     shift
     rm -f "$T"/ready.?
     start "$name" srun --quiet -J "$(job_name "$name")" -n4 "${OUTPUTS[@]}" "$@" "$T/task"
-    until_true 60 ready_or_over
+    until_true 120 ready_or_over
     are_ready || fail "$name ended before all were ready: $(tail -n 3 "$T/$name.err" "$T"/out.*)"
     find_job "$name"
 }
@@ -66,7 +66,7 @@ restart_step() {
     local name=$1
     shift
     start "$name" srun --quiet -J "$(job_name "$name")" -n4 "${OUTPUTS[@]}" "--restart-dir=images" "$@" "$T/task"
-    until_true 60 tasks_back_or_over
+    until_true 120 tasks_back_or_over
     are_back || fail "$name did not come back: $(cat "$T/$name.err")"
     find_job "$name"
 }
