@@ -97,6 +97,12 @@ static int can_be_asked(pid_t pid, const struct state *state)
     return holds == 1 || holds == -EACCES || holds == -EPERM;
 }
 
+/* One that will not answer, or not yet. */
+static int is_deaf(pid_t pid, const struct state *state)
+{
+    return state->is_here && state->ignores && file_holds(pid, "maps", "/" SHIM_NAME) == 1;
+}
+
 /* In exec, in whose middle the arguments are empty as well, or not yet in the shim's constructor. */
 static int is_being_born(pid_t pid, const struct state *state)
 {
@@ -154,7 +160,7 @@ static enum summoned ask_until(pid_t pid, int64_t end)
             }
             if (state.is_stopped && !kill(pid, SIGCONT))
                 woken = 1;
-        } else if (!is_being_born(pid, &state)) {
+        } else if (!is_being_born(pid, &state) && !is_deaf(pid, &state)) {
             spare_take_away(spare);
             return SUMMON_STRANGER;
         }
@@ -181,7 +187,7 @@ enum summoned summon_look(pid_t pid, int may_ask)
             ask(pid);
         return SUMMON_SILENT;
     }
-    return is_being_born(pid, &state) ? SUMMON_SILENT : SUMMON_STRANGER;
+    return is_being_born(pid, &state) || is_deaf(pid, &state) ? SUMMON_SILENT : SUMMON_STRANGER;
 }
 
 int summon_is_ignored(pid_t pid)

@@ -345,6 +345,7 @@ static void child_enters(void)
     cpu_timers_forget();
     watches_enter_child();
     ipc_child_enters();
+    dispatch_child_enters();
     interval_start();
 }
 

@@ -217,6 +217,9 @@ long ipc_control(int id, int number, int command, uint64_t argument);
 void ipc_hide_segments(void);
 void ipc_show_segments(void);
 
+/* wrap/dispatch.c */
+void dispatch_child_enters(void);
+
 /* next.c: the libc function that a wrapper stands before */
 void *next_symbol(const char *name);
 const char *next_begin(void);            /* at the start; the shim's own path, absolute, kept; NULL when unknown */

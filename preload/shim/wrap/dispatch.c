@@ -23,28 +23,64 @@ static void ignore(int number)
 }
 
 void *raw_call_other NEAR_THE_SHIM;
+static uint32_t dispatching NEAR_THE_SHIM; /* threads */
+static __thread int is_dispatching;
+
+static void begin(void)
+{
+    if (__atomic_fetch_add(&dispatching, 1, __ATOMIC_SEQ_CST))
+        return;
+    raw_call_other = next_symbol("syscall");
+    ignore(STOP_SIGNAL);
+    if (!shim.trigger_owned)
+        ignore((int)shim.trigger_signal);
+}
+
+/* A thread that ends without having switched it off is counted for ever. */
+static void end(void)
+{
+    if (__atomic_sub_fetch(&dispatching, 1, __ATOMIC_SEQ_CST))
+        return;
+    raw_call_other = NULL;
+    stop_set_handler(STOP_SIGNAL);
+    if (!shim.trigger_owned)
+        stop_set_handler((int)shim.trigger_signal);
+}
+
+void dispatch_child_enters(void)
+{
+    if (!dispatching)
+        return;
+    dispatching = 1; /* threads are not inherited, nor is what they have asked for */
+    is_dispatching = 0;
+    end();
+}
 
 NEXT_OF(prctl);
+
+static int set_dispatch(const unsigned long values[4])
+{
+    int was = is_dispatching, result;
+
+    if (values[0] == PR_SYS_DISPATCH_ON && !was)
+        begin(); /* before it: then each system call of ours may be a SIGSYS */
+    result = NEXT(prctl)(PR_SET_SYSCALL_USER_DISPATCH, values[0], values[1], values[2], values[3]);
+    is_dispatching = result ? was : values[0] == PR_SYS_DISPATCH_ON;
+    if (!is_dispatching && (was || values[0] == PR_SYS_DISPATCH_ON))
+        end();
+    return result;
+}
 
 EXPORTED int prctl(int option, ...)
 {
     unsigned long values[4];
     va_list list;
-    int is_dispatch, result;
 
     va_start(list, option);
     for (int i = 0; i < 4; i++)
         values[i] = va_arg(list, unsigned long);
     va_end(list);
-    is_dispatch = shim.installed && option == PR_SET_SYSCALL_USER_DISPATCH && values[0] == PR_SYS_DISPATCH_ON;
-    if (is_dispatch) {
-        raw_call_other = next_symbol("syscall");
-        ignore(STOP_SIGNAL);
-        if (!shim.trigger_owned)
-            ignore((int)shim.trigger_signal);
-    }
-    result = NEXT(prctl)(option, values[0], values[1], values[2], values[3]);
-    if (is_dispatch && result) /* no more system calls of ours else: each would be a SIGSYS */
-        stop_install();
-    return result;
+    if (option == PR_SET_SYSCALL_USER_DISPATCH && shim.installed)
+        return set_dispatch(values);
+    return NEXT(prctl)(option, values[0], values[1], values[2], values[3]);
 }
