@@ -24,7 +24,7 @@ static void ignore(int number)
 
 void *raw_call_other NEAR_THE_SHIM;
 static uint32_t dispatching NEAR_THE_SHIM; /* threads */
-static __thread int is_dispatching;
+static __thread int is_dispatching __attribute__((tls_model("initial-exec")));
 
 static void begin(void)
 {
