@@ -165,7 +165,7 @@ struct kind {
     uint16_t tag;
     int late;             /* save after the program runs on, from the twin */
     int (*claim)(const struct saving *saving, const struct descriptor *descriptor); /* NULL: no kind of descriptor */
-    int (*hold)(struct saving *saving); /* program stopped, before descriptors: what is mapped and perhaps not open. As save */
+    int (*hold)(struct saving *saving); /* program stopped, behind descriptors: what is mapped and perhaps not open. As save */
     int (*save)(struct saving *saving, const struct descriptor *descriptor); /* -errno; -ENOTSUP when refused */
     int (*check)(struct restoring *restoring, struct reader *record); /* changes nothing; missing() says what is not there */
     int (*make)(struct restoring *restoring, struct reader *record);  /* what processes share, before they exist; see below */
