@@ -479,9 +479,14 @@ no_processes() {
     [ -z "$(find_processes)" ]
 }
 
+# Nobody else has this test's user: not root, nor one of the machine's, whose id other runs of the tests may use at the same time.
+has_own_user() {
+    [ "$USER_ID" -ge "$FIRST_USER" ]
+}
+
 # Pages of the registry that belong to this test.
 find_pages() {
-    if [ ${#BECOME[@]} -gt 0 ]; then
+    if has_own_user; then
         find "/dev/shm/stasis-$USER_ID" -type f 2>/dev/null
     else
         grep -rlsaF "$T/" "/dev/shm/stasis-$USER_ID" 2>/dev/null
@@ -549,7 +554,7 @@ forget_registry() {
     local page
     for page in $(find_pages); do rm -f "$page"; done
     # A test's user has nothing else there: what a killed program has left as any program would, goes with the registry.
-    if [ ${#BECOME[@]} -gt 0 ]; then find /dev/shm -mindepth 1 -uid "$USER_ID" -delete 2>/dev/null; fi
+    if has_own_user; then find /dev/shm -mindepth 1 -uid "$USER_ID" -delete 2>/dev/null; fi
     find "/dev/shm/stasis-$USER_ID" -mindepth 1 -maxdepth 1 -type d -empty -mmin +1 -delete 2>/dev/null
     rmdir "/dev/shm/stasis-$USER_ID" 2>/dev/null
     return 0
