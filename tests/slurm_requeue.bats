@@ -8,7 +8,7 @@ load slurm/cluster
 load slurm/jobs
 
 setup_file() {
-    start_cluster
+    CLUSTER_CPUS=8 start_cluster # the jobs of this function have four of them for minutes
     T=$BATS_FILE_TMPDIR/jobs APPS=$BATS_RUN_TMPDIR/product/tests/apps IMAGES=$BATS_FILE_TMPDIR/jobs/images
     local JOB_USER=news # another than that of the tests, who look what theirs has left
     mkdir -p "$IMAGES"
@@ -18,7 +18,7 @@ setup_file() {
         "srun python3 $APPS/primes.py \$((1000 + SLURM_ARRAY_TASK_ID)) 0.05"
     submit limited "#SBATCH --time=1 --checkpoint=0:15 --checkpoint-dir=images" "srun python3 $APPS/primes.py 9000 0.05"
     submit signalled "#SBATCH --time=1 --requeue --signal=B:USR1@25 --checkpoint=0 --checkpoint-dir=images" \
-        "trap 'echo told' USR1" "srun python3 $APPS/primes.py 900 0.05 & wait" "wait"
+        "trap 'touch told' USR1" "srun python3 $APPS/primes.py 1500 0.05 & wait" "wait"
 }
 
 teardown_file() {
@@ -131,7 +131,7 @@ takes_image() {
 # Slurm looks at limits every 30 seconds, and sends up to a minute early; the last image comes at 35.
 @test "slurm: --signal=...@SECONDS says when the last image is taken" {
     look_at signalled
-    grep -qs told "$JOBS"/signalled.out* || fail "the script's own signal did not come" # to the file, or what was cut off it
+    [ -e "$JOBS/told" ] || fail "the script's own signal did not come"
     [ "$(restarts "$JOB")" -ge 1 ] || fail "$(scontrol show job "$JOB")"
     [ -e "$JOBS/images/$JOB.0.ckpt" ]
 }
@@ -149,7 +149,7 @@ takes_image() {
     look_at array
     for element in 1 2; do
         right "array.$element" $((1000 + element))
-        [ "$(restarts "${JOB}_$element")" = 1 ] || fail "$(scontrol show job "${JOB}_$element")"
+        [ "$(restarts "${JOB}_$element")" -ge 1 ] || fail "$(scontrol show job "${JOB}_$element")"
     done
 }
 

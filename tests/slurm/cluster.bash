@@ -2,7 +2,7 @@
 # shellcheck shell=bash
 # A Slurm cluster for the tests, without systemd: munge, slurmctld and slurmd, all below one directory, ended by their PIDs. slurmd needs
 # root. CLUSTER_NODES nodes, one unless told otherwise; several are in PID, IPC and mount namespaces of their own, with a /dev/shm of
-# their own: killing such a slurmd is the fall of the node.
+# their own: killing such a slurmd is the fall of the node. Each has CLUSTER_CPUS, four unless told otherwise, whatever the machine has.
 
 # cluster_start DIRECTORY PLUGIN: DIRECTORY must not exist; plugstack.conf has PLUGIN and its arguments in it. Sets SLURM_CONF.
 cluster_start() {
@@ -45,11 +45,11 @@ cluster_end_nodes() {
 cluster_node_lines() {
     local node
     if [ "${CLUSTER_NODES:-1}" = 1 ]; then
-        echo "NodeName=n1 NodeHostname=$(hostname) NodeAddr=127.0.0.1 CPUs=4 RealMemory=1000 State=UNKNOWN"
+        echo "NodeName=n1 NodeHostname=$(hostname) NodeAddr=127.0.0.1 CPUs=${CLUSTER_CPUS:-4} RealMemory=1000 State=UNKNOWN"
         return
     fi
     for node in $(seq "$CLUSTER_NODES"); do
-        echo "NodeName=n$node NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=$((30000 + $$ % 600 * 4 + node)) CPUs=4 RealMemory=1000 State=UNKNOWN"
+        echo "NodeName=n$node NodeHostname=$(hostname) NodeAddr=127.0.0.1 Port=$((30000 + $$ % 600 * 4 + node)) CPUs=${CLUSTER_CPUS:-4} RealMemory=1000 State=UNKNOWN"
     done
 }
 
