@@ -26,17 +26,25 @@ teardown_file() {
 }
 
 @test "slurm: options in #SBATCH lines, and --export=NONE; a requeued job goes on from its images" {
+    local run last
     become_job_user
     hold
     batch count "#SBATCH --checkpoint=0:01 --checkpoint-dir=images --requeue --export=NONE" \
         "export PATH=/usr/bin:/bin GUEST_READY=$T/ready" "srun --export=ALL $GUESTS/stdio 4"
     wait_for_file "$IMAGES/$JOB.0.ckpt"
+    run=$(run_of "$IMAGES/$JOB.0.ckpt")
     as_user scontrol requeue "$JOB"
     until_true 90 is_restarted "$JOB" 1 || fail "$(scontrol show job "$JOB"; cat "$T/count.out" "$T/count.err")"
+    last=$(generation "$IMAGES/$JOB.0.ckpt")
+    until_true 60 is_later_than "$last" # the program is held until then
+    [ "$(run_of "$IMAGES/$JOB.0.ckpt")" = "$run" ] || fail "it began anew"
     release
     until_true 60 job_is_over "$JOB"
     says_ok count
-    [ "$(generation "$IMAGES/$JOB.0.ckpt")" -gt 1 ] || fail "it began anew"
+}
+
+is_later_than() {
+    [ "$(generation "$IMAGES/$JOB.0.ckpt")" -gt "$1" ]
 }
 
 @test "slurm: signals reach a restarted step, and it ends as the program does" {

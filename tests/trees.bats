@@ -325,7 +325,7 @@ later_than() {
         bash -c 'echo $$; "$1" 60 & echo $!; wait' - "$GUESTS/stdio"
     until_true 60 has_lines 2 "$T/zombie.out"
     kill -KILL "$(sed -n 1p "$T/zombie.out")"
-    child=$(sed -n 2p "$T/zombie.out")
+    child=$(grep -xE '[0-9]+' "$T/zombie.out" | sed -n 2p) # the child's own lines may come before
     until_true 60 later_than 1 zombie
     is_alive "$child"
     silent zombie
