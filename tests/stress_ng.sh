@@ -17,18 +17,18 @@ SECONDS_OF_WORK=6
 T=$(mktemp -d /var/tmp/stasis-stress.XXXXXX)
 trap 'umount -l "$T"; rmdir "$T"' EXIT
 mount -t tmpfs -o size=4G,mode=755 none "$T"
-mkdir -p "$T"/{work,product/tools,product/preload/shim,product/libexec}
+mkdir -p "$T"/{files,product/tools,product/preload/shim,product/libexec}
 cp "$BUILD/tools/stasis" "$T/product/tools/"
 cp "$BUILD/preload/shim/libstasis.so" "$T/product/preload/shim/"
 cp "$BUILD"/libexec/stasis-{saver,restorer} "$T/product/libexec/"
 chmod -R a+rX "$T"
-chown "$USER_ID:$USER_ID" "$T/work"
+chown "$USER_ID:$USER_ID" "$T/files"
 
 # as_user LIMIT COMMAND...
 as_user() {
     local limit=$1
     shift
-    (cd "$T/work" && exec "${BECOME[@]}" env -i PATH=/usr/bin:/bin HOME="$T/work" timeout -k 5 "$limit" "$@") </dev/null
+    (cd "$T/files" && exec "${BECOME[@]}" env -i PATH=/usr/bin:/bin HOME="$T/files" timeout -k 5 "$limit" "$@") </dev/null
 }
 
 kill_all() {
@@ -36,7 +36,7 @@ kill_all() {
 }
 
 work() {
-    echo stress-ng --"$1" 1 --timeout $SECONDS_OF_WORK --temp-path "$T/work"
+    echo stress-ng --"$1" 1 --timeout $SECONDS_OF_WORK --temp-path "$T/files"
 }
 
 ended_well() {
@@ -51,12 +51,12 @@ refusal() {
 # try CLASS: says how it went
 try() {
     local image status
-    rm -rf "$T"/work/* "$T"/*.err
-    touch "$T"/work/{out,err}
-    chown "$USER_ID:$USER_ID" "$T"/work/{out,err}
+    rm -rf "$T"/files/* "$T"/*.err
+    touch "$T"/files/{out,err}
+    chown "$USER_ID:$USER_ID" "$T"/files/{out,err}
     as_user 30 $(work "$1") >"$T/golden.err" 2>&1
     ended_well "$T/golden.err" || { echo "not here"; return; }
-    as_user 60 "$T/product/tools/stasis" run --job-id=stress -- $(work "$1") >>"$T/work/out" 2>>"$T/work/err" &
+    as_user 60 "$T/product/tools/stasis" run --job-id=stress -- $(work "$1") >>"$T/files/out" 2>>"$T/files/err" &
     sleep 2
     image=$(as_user 60 "$T/product/tools/stasis" checkpoint stress.0 --stop --max-wait=40 2>"$T/checkpoint.err")
     kill_all
@@ -65,9 +65,9 @@ try() {
     as_user 60 "$T/product/tools/stasis" restart "$image" >"$T/restart.out" 2>"$T/restart.err"
     status=$?
     kill_all
-    if [ $status = 0 ] && ended_well "$T"/work/{out,err}; then echo "comes back"; return; fi
+    if [ $status = 0 ] && ended_well "$T"/files/{out,err}; then echo "comes back"; return; fi
     if [ $status = 69 ]; then refusal "$T/restart.err" "refused at the restart"; return; fi
-    echo "FAILS: status $status: $(cat "$T"/restart.{out,err} "$T"/work/{out,err} | grep -vE 'dispatching|setting to|run completed' | tail -n 2 | tr '\n' ' ')"
+    echo "FAILS: status $status: $(cat "$T"/restart.{out,err} "$T"/files/{out,err} | grep -vE 'dispatching|setting to|run completed' | tail -n 2 | tr '\n' ' ')"
 }
 
 [ $# -gt 0 ] || mapfile -t classes < <(stress-ng --stressors | tr ' ' '\n' | grep .)

@@ -71,6 +71,12 @@ static int is_as_large(int pid, int other)
     return is;
 }
 
+/* Then they are read with the mappings. */
+static int needs_flags_early(const struct saving *saving)
+{
+    return has_locked_memory(saving) || has_segments(saving);
+}
+
 static int mark_copies(struct process *process)
 {
     struct saving *saving = &process->saving;
@@ -86,7 +92,7 @@ static int mark_copies(struct process *process)
     if (!error)
         error = memory_mark_copies(saving, &twin, process->page);
     mappings_free(&twin);
-    if (!error && saving->lacks_flags)
+    if (!error && saving->lacks_flags && !needs_flags_early(saving))
         error = read_flags(process);
     return error;
 }
@@ -102,7 +108,7 @@ static int describe_mappings(struct process *process, const char *maps)
     struct saving *saving = &process->saving;
     int error = maps ? mappings_parse(maps, &saving->mappings) : -errno;
 
-    if (!error && (has_locked_memory(saving) || has_segments(saving)))
+    if (!error && needs_flags_early(saving))
         error = read_flags(process);
     return error ? fail_with(process, error, "the program's mappings cannot be read") : 0;
 }

@@ -572,12 +572,11 @@ int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argum
 {
     struct process *process = process_of(saving);
 
+    off_t at = order == ORDER_PAIR ? offsetof(struct agent_page, pair) : offsetof(struct agent_page, queue);
+    off_t bytes = order == ORDER_PAIR ? sizeof process->page->pair : order == ORDER_QUEUE ? sizeof process->page->queue : 0;
+
     /* memory that tmpfs could refuse the program, which would be a SIGBUS */
-    if (order == ORDER_PAIR &&
-        fallocate(process->page_descriptor, 0, offsetof(struct agent_page, pair), sizeof process->page->pair))
-        return -errno;
-    if (order == ORDER_QUEUE &&
-        fallocate(process->page_descriptor, 0, offsetof(struct agent_page, queue), sizeof process->page->queue))
+    if (bytes && fallocate(process->page_descriptor, 0, at, bytes))
         return -errno;
     process->page->argument = argument;
     return stop_order(process, order);
