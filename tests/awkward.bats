@@ -2,6 +2,7 @@
 # Awkward moments and awkward programs: stopped just then they come back, or are refused by name; and none is harmed.
 
 load helpers
+load programs
 
 # start_awkward NAME WHAT SECONDS: as start_guest, when the thing is made.
 start_awkward() {
@@ -223,4 +224,26 @@ has_image() {
     release
     until_true 60 has_image
     [ -e "$IMAGES/execer.0.ckpt" ] || fail "no image: $(cat "$T/execer.err")"
+}
+
+@test "what a program holds for a moment only is waited for, and refused by name when it stays" {
+    local what taking
+    for what in proc:R-PROC-FILE backlog:R-SOCKET-BACKLOG rights:R-SCM-RIGHTS; do
+        rm -f "$T"/pass "$T"/end
+        start_guest "${what%:*}" "$PYTHON" "$APPS/passing.py" "${what%:*}"
+        refused "$PID" 69
+        [[ "$stderr" == *"${what#*:}:"* ]] || fail "another name: $stderr"
+        stasis checkpoint "$PID" >"$T/taken" 2>&1 3>&- &
+        taking=$!
+        sleep 0.3
+        : >"$T/pass"
+        wait "$taking" || fail "$what: $(cat "$T/taken")"
+        IMAGE=$(cat "$T/taken")
+        kill_hard "$PID"
+        : >"$T/end"
+        restart "${what%:*}" "$IMAGE"
+        wait_exit "$PID"
+        [ "$STATUS" = 0 ]
+        tail -n 1 "$T/${what%:*}.out" | grep -x "${what%:*} has passed"
+    done
 }

@@ -5,6 +5,7 @@
 #include <getopt.h>
 #include <limits.h>
 #include <malloc.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -30,13 +31,26 @@ int fail(struct step *step, int status, const char *format, ...)
     return status;
 }
 
+/* What programs mostly hold for a moment only: a listing of /proc, what is about to be received or accepted. */
+static int is_passing(const char *refusal)
+{
+    static const char *const names[] = { "R-PROC-FILE:", "R-SCM-RIGHTS:", "R-SOCKET-BACKLOG:", "R-SOCKET-QUEUE:" };
+    int is = 0;
+
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        is |= text_starts(refusal, names[i]);
+    return is;
+}
+
 int fail_with(struct process *process, int error, const char *what)
 {
     struct step *step = process->step;
 
-    if (error == -ENOTSUP && process->saving.refusal[0])
+    if (error == -ENOTSUP && process->saving.refusal[0]) {
+        step->is_passing = is_passing(process->saving.refusal);
         return fail(step, EXIT_REFUSED, "no checkpoint: %s; see the page of that name in the documentation",
                     process->saving.refusal);
+    }
     if (error == -ETIMEDOUT && step->request->deadline < now_nanoseconds())
         return fail(step, EXIT_RUN_AGAIN, "given up: the image was not written in time; the last good image stays");
     step->lost = error == -ESRCH;
@@ -320,19 +334,36 @@ static int checkpoint_once(struct step *step, char *ret_path)
     return status;
 }
 
-enum { TRIES = 20 };
+enum {
+    TRIES = 20,
+    FIRST_PATIENCE_MILLISECONDS = 5,
+    LAST_PATIENCE_MILLISECONDS = 1280, /* 2.6 s in all */
+};
 
-/* Again when a twin has shown what must be copied, when one was killed, or when a program has become another by exec meanwhile. */
+/* While the program runs: gives what it holds for a moment time to pass, each time twice as long. 0: enough of that. */
+static int wait_for_passing(const struct step *step, int *patience)
+{
+    if (*patience > LAST_PATIENCE_MILLISECONDS || now_nanoseconds() + *patience * INT64_C(1000000) > step->request->deadline)
+        return 0;
+    poll(NULL, 0, *patience);
+    *patience *= 2;
+    return 1;
+}
+
+/* Again when a twin has shown what must be copied, when one was killed, when a program has become another by exec meanwhile,
+ * or when it may soon hold no more what cannot be brought back. */
 static int try_until_it_holds(struct step *step, char *ret_path)
 {
-    int status = meeting_open(step);
+    int status = meeting_open(step), patience = FIRST_PATIENCE_MILLISECONDS;
 
     for (int tries = 0; tries < TRIES && !status; tries++) {
         if ((status = members_find(step)))
             return status;
+        step->is_passing = 0;
         status = checkpoint_once(step, ret_path);
         int twin_was_killed = step->lost && !step->without_twin && has_all_twins(step);
-        int again = status && (status == -EAGAIN || twin_was_killed || members_any_is_dead(step));
+        int passes = status == EXIT_REFUSED && step->is_passing && wait_for_passing(step, &patience);
+        int again = status && (status == -EAGAIN || twin_was_killed || passes || members_any_is_dead(step));
         if (status)
             tasks_leave(step, status, again);
         if (!again)

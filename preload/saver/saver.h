@@ -60,6 +60,7 @@ struct step {
     int listener;             /* abstract socket */
     char socket[64];          /* its name */
     int without_twin;         /* 1: the last one was killed; the programs themselves are read */
+    int is_passing;           /* 1: what was refused is mostly there for a moment only */
     int lost;                 /* 1: whose memory was read has ended meanwhile */
     int64_t stopped_at, ran_on_at;
     uint64_t generation;      /* of the last image */
