@@ -100,7 +100,8 @@ struct saving {
     const struct descriptor **sockets; /* sockets.c's own: in the first process, those of all */
     size_t socket_count;
     struct unix_table *unix_sockets; /* unix_table.c's own, in the first process */
-    struct buffer copied_parts; /* memory.c's own, of the first process only */
+    struct buffer copied_parts; /* memory.c's own, of the first process only: this, */
+    struct buffer mapped_files; /* and the files that any process writes to by mapping them, in order */
     struct inet_end *inet_ends; /* inet.c's own, of the first process only */
     /* The same: a range of the program's memory, added to `bytes`. */
     int (*fetch_memory)(struct saving *saving, const struct agent_range *range, struct buffer *bytes);
@@ -392,8 +393,10 @@ uint32_t timers_count(const struct reader *record);
 uint32_t waiting_count(const struct reader *record); /* waiting_signals.c */
 uint32_t jobs_count(const struct reader *record); /* jobs.c: children to be stopped */
 
-/* memory.c, saver's side: is the mapped file still the one at that path? Does any process of the step write to a file by mapping it? */
+/* memory.c, saver's side: is the mapped file still the one at that path? Does any process of the step write to a file by mapping it?
+ * That is told when all mappings are known and sorted (0 or -errno). */
 int mapping_is_at_path(const struct mapping *mapping);
+int mapped_files_sort(struct saving *first);
 int step_writes_by_mapping(const struct saving *saving, const struct stat *file);
 
 void objects_forget(struct saving *saving);

@@ -67,19 +67,42 @@ static int refuse_mapping(struct saving *saving, const struct mapping *mapping)
                   mapping->start);
 }
 
-static int writes_to(const struct mapping *mapping, const struct stat *file)
+struct mapped_file {
+    uint64_t device, inode;
+};
+
+static int compare_mapped_files(const void *a, const void *b)
 {
-    return mapping->shared && mapping->writable && mapping->inode == file->st_ino &&
-           makedev((unsigned)(mapping->device >> 32), (unsigned)mapping->device) == file->st_dev;
+    const struct mapped_file *one = a, *other = b;
+
+    if (one->device != other->device)
+        return one->device < other->device ? -1 : 1;
+    return one->inode == other->inode ? 0 : one->inode < other->inode ? -1 : 1;
+}
+
+int mapped_files_sort(struct saving *first)
+{
+    struct buffer *files = &first->mapped_files;
+
+    for (const struct saving *process = first; process; process = process->next)
+        for (size_t i = 0; i < process->mappings.count; i++) {
+            const struct mapping *mapping = &process->mappings.items[i];
+            struct mapped_file file = { makedev((unsigned)(mapping->device >> 32), (unsigned)mapping->device), mapping->inode };
+            if (mapping->shared && mapping->writable)
+                buffer_add(files, &file, sizeof file);
+        }
+    if (files->length)
+        qsort(files->bytes, files->length / sizeof(struct mapped_file), sizeof(struct mapped_file), compare_mapped_files);
+    return files->error;
 }
 
 int step_writes_by_mapping(const struct saving *saving, const struct stat *file)
 {
-    for (const struct saving *process = saving->first; process; process = process->next)
-        for (size_t i = 0; i < process->mappings.count; i++)
-            if (writes_to(&process->mappings.items[i], file))
-                return 1;
-    return 0;
+    const struct buffer *files = &saving->first->mapped_files;
+    struct mapped_file wanted = { file->st_dev, file->st_ino };
+
+    return files->length &&
+           bsearch(&wanted, files->bytes, files->length / sizeof wanted, sizeof wanted, compare_mapped_files) != NULL;
 }
 
 static int twin_has(const struct mappings *twin, const struct mapping *mapping)

@@ -40,16 +40,29 @@ static void path_of(const struct descriptor *descriptor, char path[64])
     snprintf(path, 64, "/proc/%d/fd/%d", descriptor->holder->view, descriptor->number);
 }
 
-static int queues_claim(const struct saving *saving, const struct descriptor *descriptor)
+/* Many descriptors are of one file system. */
+static int is_of_queues(const struct descriptor *descriptor)
 {
+    static struct {
+        dev_t device;
+        int is_known, is;
+    } last;
     char path[64];
     struct statfs system;
 
+    if (!last.is_known || last.device != descriptor->status.st_dev) {
+        path_of(descriptor, path);
+        last.is_known = !statfs(path, &system);
+        last.device = descriptor->status.st_dev;
+        last.is = last.is_known && system.f_type == MQUEUE_MAGIC;
+    }
+    return last.is;
+}
+
+static int queues_claim(const struct saving *saving, const struct descriptor *descriptor)
+{
     (void)saving;
-    if (!S_ISREG(descriptor->status.st_mode) || descriptor->flags & O_PATH)
-        return 0;
-    path_of(descriptor, path);
-    return !statfs(path, &system) && system.f_type == MQUEUE_MAGIC;
+    return S_ISREG(descriptor->status.st_mode) && !(descriptor->flags & O_PATH) && is_of_queues(descriptor);
 }
 
 /* What the file says: "QSIZE:0 NOTIFY:0 SIGNO:0 NOTIFY_PID:0". */

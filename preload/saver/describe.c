@@ -369,8 +369,9 @@ int describe_sharing(struct step *step)
     void *seen = NULL;
     int error = descriptors_sort(&first->saving);
 
+    error = error ? error : mapped_files_sort(&first->saving);
     if (error || !first->next)
-        return error ? fail_with(first, error, "the program's descriptors") : 0;
+        return error ? fail_with(first, error, "the program's descriptors and mappings") : 0;
     unanswered.error = 0;
     for (struct process *process = first; process && !error; process = process->next) {
         error = find_shared(&process->saving, &seen);
@@ -409,6 +410,7 @@ void describe_free(struct process *process)
     inet_ends_forget(saving);
     buffer_free(&saving->watches);
     buffer_free(&saving->copied_parts);
+    buffer_free(&saving->mapped_files);
     mappings_free(&saving->mappings);
     close_if_open(&saving->memory);
     close_if_open(&saving->pagemap);

@@ -140,16 +140,25 @@ static int take(struct process *process, int is_coming)
     return 0;
 }
 
-enum { FORKS_AT_ONCE = 16 }; /* each is a process more for a moment */
+/* Each is a process more for a moment; and forks of related processes wait for each other's locks in the kernel, so that more than
+ * the CPUs can do only wait. */
+static int forks_at_once(void)
+{
+    enum { EACH_CPU = 2, MOST = 16 };
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return cpus < 1 ? EACH_CPU : cpus > MOST / EACH_CPU ? MOST : (int)cpus * EACH_CPU;
+}
 
 int twins_take(struct step *step, int (*meanwhile)(struct process *process))
 {
-    int is_short = memory_is_short(step) || text_list_holds(getenv(ENV_TEST_FAIL), "fork"), status = 0, ahead = 0;
+    int is_short = memory_is_short(step) || text_list_holds(getenv(ENV_TEST_FAIL), "fork"), status = 0;
+    int ahead = 0, most_ahead = forks_at_once();
     struct process *next = step->processes;
 
     for (struct process *process = step->processes; process && !status; process = process->next, ahead--) {
         process->saving.test_fail = getenv(ENV_TEST_FAIL);
-        for (; next && !is_short && ahead < FORKS_AT_ONCE; next = next->next, ahead++)
+        for (; next && !is_short && ahead < most_ahead; next = next->next, ahead++)
             stop_order_give(next, ORDER_TWIN);
         status = meanwhile(process);
         if (!status)

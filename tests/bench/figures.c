@@ -3,17 +3,22 @@
  *
  *   figures fork MB                    ms of fork() in a process that holds MB of random bytes; the child's end is not in it
  *   figures read FILE                  ms to read FILE into fresh memory
+ *   figures forks COUNT                ms of one fork of each process of a tree, one after the other, added up
+ *   figures tree COUNT                 the same tree, which stands until it is killed; prints 0 once it does
  *   figures spawn COUNT SHIM|- FILE    us for one start and end of FILE, SHIM preloaded into it
  *   figures fork-exec|malloc|read-bytes|threads COUNT    ns for one pass of such a loop
  */
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -90,6 +95,104 @@ static double time_read(const char *path)
         done += got;
     }
     return (now() - begin) * 1e3;
+}
+
+/* In memory that all have: the processes of a tree, each with its turn. */
+static struct tree {
+    sem_t *turns, *stand;
+    double *elapsed;
+    int count;
+} tree;
+
+static void die_with_parent(void)
+{
+    must(!prctl(PR_SET_PDEATHSIG, SIGKILL), "prctl");
+}
+
+static void stand(int number);
+
+static void take(sem_t *semaphore)
+{
+    while (sem_wait(semaphore))
+        ;
+}
+
+/* The first thirty one below the other, the others four to a parent. */
+static void make_children(int number)
+{
+    enum { DEEP = 30, WIDE = 4 };
+
+    for (int child = number + 1; child < tree.count; child++) {
+        if (number != (child <= DEEP ? child - 1 : child / WIDE))
+            continue;
+        pid_t pid = fork();
+        must(pid >= 0, "fork");
+        if (!pid)
+            stand(child);
+    }
+}
+
+/* Forks when it is its turn, and lets the next one do so. The child stays. */
+static void take_turn(int number)
+{
+    take(&tree.turns[number]);
+    double begin = now();
+    pid_t child = fork();
+    if (!child) {
+        die_with_parent();
+        pause();
+    }
+    tree.elapsed[number] = now() - begin;
+    must(child > 0, "fork");
+    sem_post(&tree.turns[number + 1]);
+}
+
+static void stand(int number)
+{
+    die_with_parent();
+    make_children(number);
+    sem_post(tree.stand);
+    take_turn(number);
+    for (;;)
+        pause();
+}
+
+static void make_tree(const char *count)
+{
+    tree.count = atoi(count);
+    size_t turns = (size_t)tree.count + 2;
+    tree.turns = mmap(NULL, turns * (sizeof *tree.turns + sizeof *tree.elapsed), PROT_READ | PROT_WRITE,
+                      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    must(tree.turns != MAP_FAILED, "mmap");
+    tree.stand = &tree.turns[tree.count + 1];
+    tree.elapsed = (double *)(tree.turns + turns);
+    for (size_t i = 0; i < turns; i++)
+        must(!sem_init(&tree.turns[i], 1, 0), "sem_init");
+    make_children(0);
+    for (int i = 1; i < tree.count; i++)
+        take(tree.stand);
+}
+
+static double time_forks(const char *count)
+{
+    double sum = 0;
+
+    make_tree(count);
+    sem_post(&tree.turns[0]);
+    take_turn(0);
+    take(&tree.turns[tree.count]);
+    for (int i = 0; i < tree.count; i++)
+        sum += tree.elapsed[i];
+    return sum * 1e3;
+}
+
+static void __attribute__((noreturn)) stand_for_ever(const char *count)
+{
+    make_tree(count);
+    puts("0");
+    fflush(stdout);
+    for (;;)
+        pause();
 }
 
 static double time_spawn(const char *count, const char *shim, const char *file)
@@ -190,6 +293,10 @@ int main(int count, char **arguments)
         figure = time_fork(arguments[2]);
     else if (!strcmp(name, "read"))
         figure = time_read(arguments[2]);
+    else if (!strcmp(name, "forks"))
+        figure = time_forks(arguments[2]);
+    else if (!strcmp(name, "tree"))
+        stand_for_ever(arguments[2]);
     else if (!strcmp(name, "spawn") && count > 4)
         figure = time_spawn(arguments[2], arguments[3], arguments[4]);
     else

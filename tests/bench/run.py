@@ -25,7 +25,10 @@ TMPFS_MAGIC = '1021994'
 TICK_SECONDS = 60       # a restart that takes longer has failed
 TAKEN_OFFSET = 72       # of taken_seconds and taken_nanoseconds
 GAP = re.compile(r'gap_ms ([\d.]+) at ([\d.]+) ')
-FIGURES = ('memory', 'start', 'loops')
+STOOD = re.compile(r'stood still for ([\d.]+) ms')
+TREES = (100, 500)      # processes
+EACH_PROCESS_MS = 0.15  # what a tree may stand still for besides its forks
+FIGURES = ('memory', 'start', 'loops', 'trees')
 
 
 class Failed(Exception):
@@ -279,6 +282,30 @@ def measure_memory(bench, options):
     return [pause, disk, restart]
 
 
+# ---- trees of processes ----
+
+def time_pause(bench, pid):
+    bench.run(bench.stasis, 'checkpoint', '--verbose', str(pid))
+    with open(bench.errors) as errors:
+        return float(STOOD.findall(errors.read())[-1])
+
+
+def measure_tree(bench, options, count):
+    """The forks are what twins cost at least."""
+    output = bench.path('tree')
+    tree = bench.start([bench.stasis, 'run', f'--checkpoint-dir={bench.directory}', '--job-id=tree', '--', bench.figures, 'tree',
+                        str(count)], output)
+    wait_for(lambda: tree.poll() is not None or read_lines(output), 120, 'the tree')
+    if tree.poll() is not None:
+        raise Failed(f'the tree ended: {bench.said()}')
+    bench.remember_run(tree.pid)
+    figure = measure_pairs(Figure(f'pause of {count} processes, against their forks and {EACH_PROCESS_MS} ms each', 'ms', 1),
+                           options.rounds, lambda: time_pause(bench, tree.pid),
+                           lambda: bench.figure('forks', count) + count * EACH_PROCESS_MS)
+    bench.end(tree)
+    return figure
+
+
 # ---- programs under the shim ----
 
 def measure_pairs(figure, pairs, ours, theirs):
@@ -341,6 +368,8 @@ def measure(bench, options):
         figures += measure_loops(bench, options)
     if 'start' in wanted:
         figures += measure_start(bench, options)
+    if 'trees' in wanted:
+        figures = [measure_tree(bench, options, count) for count in TREES] + figures
     if 'memory' in wanted:
         figures = measure_memory(bench, options) + figures
     progress('')
