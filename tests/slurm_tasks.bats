@@ -136,11 +136,6 @@ has_ended_task() {
     ends_all_same first
 }
 
-stands_still() {
-    for SAVER in $(pgrep -u "$JOB_USER" -x stasis-saver); do is_stopped "$SAVER" && return 0; done
-    return 1
-}
-
 no_savers() {
     ! pgrep -u "$JOB_USER" -x stasis-saver >/dev/null
 }

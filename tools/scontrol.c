@@ -22,7 +22,7 @@ enum { MAX_WAIT = 1, STICK_TO_NODES = 2 };
 static const struct choice choices[] = { { 0 } };
 
 struct request {
-    char job[MAX_ID];
+    char job[MAX_ID];     /* JOB, or ARRAY_INDEX: an element's own number may be that of the whole array */
     const char *step;     /* NULL: all of the job */
     const char *max_wait; /* seconds; NULL: no limit */
     int stop;
@@ -38,10 +38,23 @@ static int complain_slurm(const char *text)
 
 /* ---- one step ---- */
 
-/* On the nodes of the step. What srun says about that second step is not for the user; what stasis says is. */
-static int take_image(const struct request *request, const char *step, const char *nodes)
+/* What `scontrol show job` says behind NAME=, to be freed; NULL when Slurm does not know the job. */
+static char *job_word(const char *job, const char *name)
 {
-    char program[MAX_PATH], job_option[2 * MAX_ID], wait_option[2 * MAX_ID];
+    char *text = slurm_output((char *[]){ "sh", "-c", "exec scontrol --oneliner show job \"$1\" 2>/dev/null", "sh", (char *)job, NULL });
+    char *word = NULL;
+
+    for (char *rest = text, *one; !word && (one = strsep(&rest, " \n"));)
+        if (!strncmp(one, name, strlen(name)) && one[strlen(name)] == '=')
+            word = strdup(one + strlen(name) + 1);
+    free(text);
+    return word;
+}
+
+/* On the nodes of the step. What srun says about that second step is not for the user; what stasis says is. */
+static int take_image(const struct request *request, const char *job, const char *number, const char *nodes)
+{
+    char program[MAX_PATH], step[2 * MAX_ID], job_option[2 * MAX_ID], wait_option[2 * MAX_ID];
     char *argv[12 + NODE_OPTIONS] = { "srun", "--overlap", "--quiet", "--mem=0", job_option };
     int count = 5 + NODE_OPTIONS;
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
@@ -49,11 +62,12 @@ static int take_image(const struct request *request, const char *step, const cha
     if (length < 0)
         return complain(EXIT_SYSTEM, "cannot find myself: %m");
     program[length] = 0;
-    snprintf(job_option, sizeof job_option, "--jobid=%s", request->job);
+    snprintf(step, sizeof step, "%s.%s", job, number);
+    snprintf(job_option, sizeof job_option, "--jobid=%s", job);
     slurm_node_options(nodes, argv + 5);
     argv[count++] = program;
     argv[count++] = "checkpoint";
-    argv[count++] = (char *)step;
+    argv[count++] = step;
     if (request->max_wait) {
         snprintf(wait_option, sizeof wait_option, "--max-wait=%s", request->max_wait);
         argv[count++] = wait_option;
@@ -63,17 +77,14 @@ static int take_image(const struct request *request, const char *step, const cha
     return slurm_run_on_nodes(argv);
 }
 
-/* What `scontrol show job` says behind NAME=, to be freed; NULL when Slurm does not know the job. */
-static char *job_word(const struct request *request, const char *name)
+/* Programs and their images have the element's own number. */
+static int take_image_of_element(const struct request *request, const char *element, const char *number, const char *nodes)
 {
-    char *text = slurm_output((char *[]){ "sh", "-c", "exec scontrol --oneliner show job \"$1\" 2>/dev/null", "sh", (char *)request->job, NULL });
-    char *word = NULL;
+    char *job = job_word(element, "JobId");
+    int status = job ? take_image(request, job, number, nodes) : complain_slurm("Invalid job id specified");
 
-    for (char *rest = text, *one; !word && (one = strsep(&rest, " \n"));)
-        if (!strncmp(one, name, strlen(name)) && one[strlen(name)] == '=')
-            word = strdup(one + strlen(name) + 1);
-    free(text);
-    return word;
+    free(job);
+    return status;
 }
 
 /* There is no such step to take an image of. */
@@ -84,7 +95,7 @@ static int complain_absent(const struct request *request)
         { "SUSPENDED", "Job is current suspended, requested operation disabled" },
         { "RUNNING", NULL },
     };
-    char *state = job_word(request, "JobState");
+    char *state = job_word(request->job, "JobState");
     const char *reason = state ? "Job/step already completing or completed" : "Invalid job id specified";
 
     for (size_t i = 0; state && i < sizeof reasons / sizeof *reasons; i++)
@@ -94,7 +105,7 @@ static int complain_absent(const struct request *request)
     return complain_slurm(reason);
 }
 
-/* All lines "JOB.STEP NODE" of squeue. The batch script and other steps without a number have no image. */
+/* All lines "JOB.STEP NODE" or "ARRAY_INDEX.STEP NODE" of squeue. The batch script and other steps without a number have no image. */
 static int take_images(const struct request *request, char *lines)
 {
     int status = 0, count = 0;
@@ -104,9 +115,10 @@ static int take_images(const struct request *request, char *lines)
         if (!node || !number || number[1] < '0' || number[1] > '9')
             continue;
         *node++ = 0;
-        if (request->step && strcmp(number + 1, request->step))
+        *number++ = 0;
+        if (request->step && strcmp(number, request->step))
             continue;
-        int one = take_image(request, line, node);
+        int one = (strchr(line, '_') ? take_image_of_element : take_image)(request, line, number, node);
         status = status ? status : one;
         count++;
     }
@@ -196,7 +208,7 @@ static int requeue_on(struct request *request, char *nodes)
 /* A job that has ended and that Slurm still knows is run again, and goes on from its images. */
 static int operation_restart(struct request *request)
 {
-    char *state = job_word(request, "JobState"), *nodes = request->sticks ? job_word(request, "NodeList") : NULL;
+    char *state = job_word(request->job, "JobState"), *nodes = request->sticks ? job_word(request->job, "NodeList") : NULL;
     int status;
 
     if (!state)
@@ -311,26 +323,37 @@ static const struct operation *find_operation(const char *word)
     return NULL;
 }
 
-/* JOB, JOB.STEP, and of arrays JOB_INDEX and JOB_INDEX.STEP; an element's own job id is asked of Slurm. */
+/* The element of an array that has this number; an array's own number means all of it. */
+static void name_as_element(struct request *request)
+{
+    char *array = job_word(request->job, "ArrayJobId"), *index = array ? job_word(request->job, "ArrayTaskId") : NULL;
+
+    if (index && strcmp(array, request->job))
+        snprintf(request->job, sizeof request->job, "%s_%s", array, index);
+    free(array);
+    free(index);
+}
+
+/* JOB or ARRAY_INDEX, and .STEP behind it. */
 static int read_id(char *word, struct request *request)
 {
-    char *step = strchr(word, '.'), *job;
+    char *step = strchr(word, '.'), *index;
     uint32_t number;
 
     if (step)
         *step++ = 0;
-    if (strspn(word, "0123456789_") != strlen(word) || !*word || (step && options_number(step, INT32_MAX, &number))) {
+    snprintf(request->job, sizeof request->job, "%s", word);
+    index = strchr(word, '_');
+    if (index)
+        *index++ = 0;
+    if (options_number(word, INT32_MAX, &number) || (index && options_number(index, INT32_MAX, &number))
+        || (step && options_number(step, INT32_MAX, &number))) {
         fprintf(stderr, "Invalid job step name\n");
         return EXIT_SCONTROL;
     }
     request->step = step;
-    job = strchr(word, '_') ? slurm_output((char *[]){ "squeue", "--noheader", "--job", word, "--format=%A", NULL }) : strdup(word);
-    if (!job || !*job || strlen(job) >= sizeof request->job) {
-        free(job);
-        return complain_slurm("Invalid job id specified");
-    }
-    strcpy(request->job, job);
-    free(job);
+    if (!index)
+        name_as_element(request);
     return 0;
 }
 

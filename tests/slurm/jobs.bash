@@ -92,6 +92,12 @@ has_lines() {
     [ -e "$1" ] && [ "$(wc -l <"$1")" -ge "$2" ]
 }
 
+# SAVER stands (STASIS_TEST_FAIL=stand).
+stands_still() {
+    for SAVER in $(pgrep -u "$JOB_USER" -x stasis-saver); do is_stopped "$SAVER" && return 0; done
+    return 1
+}
+
 # submit NAME LINES...: as batch; the job's id is kept in NAME.job. Without --open-mode, as people do it.
 submit() {
     local name=$1

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+# What the words of `scontrol checkpoint` do with arrays, with MaxWait, and with jobs that have ended.
+
+JOB_USER=man
+load helpers
+load slurm/cluster
+load slurm/jobs
+
+setup_file() {
+    start_cluster
+}
+
+teardown_file() {
+    stop_cluster
+}
+
+# says OPERATION ID [TEXT]: with status 0.
+says() {
+    scontrol_checkpoint "$1" "$2"
+    [ "$status" = 0 ] && [ "$output" = "${3:-}" ] || fail "$1 $2: status $status: $output $stderr"
+}
+
+# word JOB NAME: what Slurm has of it.
+word() {
+    scontrol --oneliner show job "$1" | grep -oE "(^| )$2=[^ ]*" | cut -d = -f 2
+}
+
+@test "slurm: scontrol checkpoint: elements of arrays, by their index and by their own number" {
+    local third fourth
+    become_job_user
+    hold
+    submit array "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images --array=3-4 -o array.%a.out -e array.%a.err" \
+        "srun python3 $APPS/primes.py \$((100 + SLURM_ARRAY_TASK_ID)) 0.01 $T/ready.hold"
+    JOB=$(cat "$T/array.job")
+    until_true 60 has_lines "$T/array.3.out" 51
+    until_true 60 has_lines "$T/array.4.out" 52
+    third=$IMAGES/$(word "${JOB}_3" JobId).0.ckpt fourth=$IMAGES/$(word "${JOB}_4" JobId).0.ckpt
+    says create "${JOB}_3" "$third"
+    says create "${JOB}_3.0" "$third"
+    [ "$(generation "$third")" = 2 ]
+    says disable "${JOB}_3.0"
+    says able "$(word "${JOB}_3" JobId).0" No
+    says able "${JOB}_4.0" Yes
+    says enable "${JOB}_3.0"
+    says error "${JOB}_3.0" "error(0): No error"
+    scontrol_checkpoint create "${JOB}_5"
+    [ "$status" = 1 ] && [[ $stderr == *"Invalid job id specified"* ]] || fail "status $status: $output $stderr"
+    scontrol_checkpoint create "$JOB" # the whole array
+    [ "$status" = 0 ] && [ "$(sort <<<"$output")" = "$(printf '%s\n' "$third" "$fourth" | sort)" ] || fail "status $status: $output $stderr"
+    says vacate "${JOB}_3.0" "$third"
+    until_true 60 job_is_over "${JOB}_3"
+    says restart "${JOB}_3"
+    until_true 60 is_restarted "${JOB}_3" 1
+    [ "$(word "${JOB}_4" Restarts)" = 0 ] || fail "the other one was restarted, too"
+    says requeue "${JOB}_4" "$fourth"
+    release
+    until_true 90 has_ended "$JOB"
+    diff <(primes 103) "$T/array.3.out" || fail "the third: $(cat "$T/array.3.err")"
+    diff <(primes 104) "$T/array.4.out" || fail "the fourth: $(cat "$T/array.4.err")"
+    [ "$(word "${JOB}_4" Restarts)" = 1 ]
+}
+
+# Another image is under way, and does not come to its end.
+@test "slurm: scontrol checkpoint: MaxWait abandons cleanly" {
+    become_job_user
+    start_srun held --checkpoint=0 "--checkpoint-dir=images" env STASIS_TEST_FAIL=stand "$GUESTS/stdio" 4
+    scancel -s USR2 "$JOB.0"
+    until_true 60 stands_still
+    scontrol_checkpoint create "$JOB.0" MaxWait=1
+    [ "$status" = 75 ] && [ -z "$output" ] || fail "status $status: $output $stderr"
+    says error "$JOB.0" "error(75): Given up within MaxWait"
+    [ -z "$(ls -A "$IMAGES")" ] || fail "$(ls -A "$IMAGES")"
+    kill -KILL "$SAVER"
+    says create "$JOB.0" "$IMAGES/$JOB.0.ckpt"
+    ends_well held
+    says_ok held
+}
