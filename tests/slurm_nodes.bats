@@ -68,3 +68,52 @@ has_generation() {
     [ "$STATUS" = 0 ] || fail "status $STATUS: $(cat "$T"/again.err "$T"/err.*)"
     every_line_once
 }
+
+node_of() {
+    squeue -h -j "$1" -o %N
+}
+
+runs_on_node() {
+    [ "$(squeue -h -j "$1" -t running -o %N)" = "$2" ]
+}
+
+@test "nodes: restart with StickToNodes: on the node that the job had, although another is free" {
+    become_job_user
+    hold
+    submit first "#SBATCH -w n1 -n 4" "while [ ! -e $T/go ]; do sleep 0.1; done"
+    until_true 60 runs_on_node "$(cat "$T/first.job")" n1
+    submit sticks "#SBATCH --checkpoint=0 --checkpoint-dir=images" "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold"
+    JOB=$(cat "$T/sticks.job")
+    until_true 60 has_lines "$T/sticks.out" 50
+    runs_on_node "$JOB" n2 || fail "$(squeue)"
+    scontrol_checkpoint vacate "$JOB"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    touch "$T/go"
+    until_true 60 job_is_over "$JOB"
+    until_true 60 job_is_over "$(cat "$T/first.job")"
+    scontrol_checkpoint restart "$JOB" stick
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    until_true 60 runs_on_node "$JOB" n2
+    release
+    until_true 90 has_ended "$JOB"
+    diff <(primes 100) "$T/sticks.out" || fail "$(cat "$T/sticks.err")"
+}
+
+# The last one: that node does not come back.
+@test "nodes: a node falls under a job, which goes on from its last image on the other" {
+    local node
+    become_job_user
+    hold
+    submit falls "#SBATCH --requeue --checkpoint=0:01 --checkpoint-dir=images" "srun python3 $APPS/primes.py 200 0.01 $T/ready.hold"
+    JOB=$(cat "$T/falls.job")
+    until_true 60 has_lines "$T/falls.out" 100
+    wait_for_file "$IMAGES/$JOB.0.ckpt.1"
+    node=$(node_of "$JOB")
+    cluster_fell "$node"
+    until_true 90 is_restarted "$JOB" 1 || fail "$(scontrol show job "$JOB")"
+    [ "$(node_of "$JOB")" != "$node" ] || fail "it is on $node again"
+    release
+    until_true 90 has_ended "$JOB"
+    [[ "$(scontrol show job "$JOB")" == *"JobState=COMPLETED"*"Restarts=1"* ]] || fail "$(scontrol show job "$JOB"; cat "$T/falls.err")"
+    diff <(primes 200) "$T/falls.out" || fail "$(cat "$T/falls.err")"
+}

@@ -42,6 +42,12 @@ cluster_end_nodes() {
     done <"$CLUSTER/nodes" 2>/dev/null
 }
 
+# cluster_fell NODE: without a word, as by a cut cable, and Slurm is told at once instead of finding out in its own time.
+cluster_fell() {
+    kill -KILL "$(sed -n "${1#n}p" "$CLUSTER/nodes")"
+    scontrol update "NodeName=$1" State=DOWN Reason=fell
+}
+
 cluster_node_lines() {
     local node
     if [ "${CLUSTER_NODES:-1}" = 1 ]; then
