@@ -11,7 +11,7 @@ void output_check(spank_t spank, int is_wanted);
 /* batch.c, in the process that is to become the batch script: `stasis attend` stands by it. */
 void batch_attend(spank_t spank, const char *stasis);
 
-/* steps.c: in slurmstepd, when the task of a step has ended; and in the task that begins, in a later life (is_again) perhaps from its image:
+/* steps.c: in slurmstepd, when a task of a step has ended; and in the task that begins, in a later life (is_again) perhaps from its image:
  * ends it, if it had come to its end before. */
 void steps_note_end(spank_t spank);
 void steps_begin(spank_t spank, int is_again, int has_image);

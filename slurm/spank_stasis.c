@@ -256,7 +256,7 @@ static void begin_step(spank_t spank, int count, char **arguments)
         is_restart = goes_on(spank);
     output_check(spank, wanted && single);
     spank_unsetenv(spank, ENV_RUN); /* of the program that has started srun */
-    if (wanted && single)
+    if (wanted)
         steps_begin(spank, is_later_life(spank), is_restart);
     if (wanted)
         preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);

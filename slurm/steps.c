@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* What a batch script that is run again from its top must know of its steps: <dir>/<job>.<step>.step has a line when the step begins, and one
  * when it has come to its end with status 0. Each says how long the file was by then that the step's output goes to. A third one is there when
- * another step, which ran at the same time, wrote to the same file. */
+ * another step, which ran at the same time, wrote to the same file. Of several tasks each has a line for its end, with the number of the job's
+ * life: they have come to their end when all have in one life. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,13 +20,15 @@
 #include "../core/floor/names.h"
 #include "plugin.h"
 
-static const char BEGUN[] = "begun", DONE[] = "done", SHARED[] = "shared";
+static const char BEGUN[] = "begun", DONE[] = "done", SHARED[] = "shared", TASK[] = "task";
 
 struct mark {
     char directory[MAX_PATH], job[MAX_ID], step[MAX_ID];
     char path[MAX_PATH + 2 * MAX_ID + 16];
     char output[MAX_PATH];   /* "": not a file that we know */
     intmax_t begun, done, shared; /* -1: no such line */
+    intmax_t life;           /* of the last task's line, */
+    uint32_t ended, most;    /* how many ended in it, and in the one in which most did */
 };
 
 static int variable(spank_t spank, const char *name, char *value, int size)
@@ -53,19 +57,33 @@ static int find_mark(spank_t spank, struct mark *mark)
     return 1;
 }
 
-static void add_line(const struct mark *mark, const char *word)
+static void add_line(const struct mark *mark, const char *word, intmax_t number)
 {
     char text[MAX_PATH + 64];
-    struct stat status;
     int file = open(mark->path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600), length;
 
-    if (!*mark->output || stat(mark->output, &status))
-        status.st_size = 0;
-    length = snprintf(text, sizeof text, "%s %jd %s\n", word, (intmax_t)status.st_size, mark->output);
+    length = snprintf(text, sizeof text, "%s %jd %s\n", word, number, mark->output);
     if (file >= 0 && write(file, text, (size_t)length) != length)
         slurm_error("stasis: %s: %m", mark->path);
     if (file >= 0)
         close(file);
+}
+
+static void add_size(const struct mark *mark, const char *word)
+{
+    struct stat status;
+
+    add_line(mark, word, !*mark->output || stat(mark->output, &status) ? 0 : status.st_size);
+}
+
+static void count_task(struct mark *mark, intmax_t life)
+{
+    if (life != mark->life)
+        mark->ended = 0;
+    mark->life = life;
+    mark->ended++;
+    if (mark->ended > mark->most)
+        mark->most = mark->ended;
 }
 
 /* 0: the step has never begun. */
@@ -78,7 +96,10 @@ static int read_mark(struct mark *mark)
     while (file && fscanf(file, "%7s %jd%*1[ ]", word, &size) == 2) {
         if (fscanf(file, "%4095[^\n]", mark->output) != 1)
             *mark->output = 0;
-        *(!strcmp(word, BEGUN) ? &mark->begun : !strcmp(word, DONE) ? &mark->done : &mark->shared) = size;
+        if (!strcmp(word, TASK))
+            count_task(mark, size);
+        else
+            *(!strcmp(word, BEGUN) ? &mark->begun : !strcmp(word, DONE) ? &mark->done : &mark->shared) = size;
     }
     if (file)
         fclose(file);
@@ -94,24 +115,43 @@ static int become_user(uid_t user, gid_t group, const gid_t *others, int count)
            || syscall(SYS_setresuid, user, user, user);
 }
 
+static uint32_t count_tasks(spank_t spank)
+{
+    uint32_t tasks = 0;
+
+    return spank_get_item(spank, S_JOB_TOTAL_TASK_COUNT, &tasks) == ESPANK_SUCCESS ? tasks : 0;
+}
+
+/* What several tasks write, srun writes to the step's output: nobody knows what of it is whose. */
+static void note_end(spank_t spank, struct mark *mark)
+{
+    char life[16];
+
+    if (count_tasks(spank) == 1) {
+        add_size(mark, DONE);
+        return;
+    }
+    *mark->output = 0;
+    add_line(mark, TASK, variable(spank, ENV_SLURM_RESTARTS, life, sizeof life) ? atoi(life) : 0);
+}
+
 /* slurmstepd has threads and is root: the file is written by a child that is neither. */
 void steps_note_end(spank_t spank)
 {
     struct mark mark;
     int status = -1, count = 0;
-    uint32_t tasks = 0;
     uid_t user;
     gid_t group, *others = NULL;
 
     if (spank_get_item(spank, S_TASK_EXIT_STATUS, &status) != ESPANK_SUCCESS || status
-        || spank_get_item(spank, S_JOB_TOTAL_TASK_COUNT, &tasks) != ESPANK_SUCCESS || tasks != 1 || !find_mark(spank, &mark)
+        || !find_mark(spank, &mark)
         || spank_get_item(spank, S_JOB_UID, &user) != ESPANK_SUCCESS || spank_get_item(spank, S_JOB_GID, &group) != ESPANK_SUCCESS
         || spank_get_item(spank, S_JOB_SUPPLEMENTARY_GIDS, &others, &count) != ESPANK_SUCCESS)
         return;
     pid_t child = fork();
     if (!child) {
         if (!become_user(user, group, others, count))
-            add_line(&mark, DONE);
+            note_end(spank, &mark);
         _exit(0);
     }
     if (child > 0)
@@ -148,8 +188,8 @@ static void note_sharing(struct mark *mark, struct mark *other)
 {
     if (other->done >= 0 || !*other->output || strcmp(other->output, mark->output))
         return;
-    add_line(mark, SHARED);
-    add_line(other, SHARED);
+    add_size(mark, SHARED);
+    add_size(other, SHARED);
 }
 
 static int has_later; /* of look_for_later: a step with a higher number has begun */
@@ -184,21 +224,40 @@ _Noreturn static void end_at_once(struct mark *mark)
     _exit(0);
 }
 
+static void begin_several(spank_t spank, struct mark *mark, int is_again)
+{
+    uint32_t task = 0, tasks = count_tasks(spank);
+
+    *mark->output = 0;
+    if (is_again && read_mark(mark) && tasks && mark->most >= tasks)
+        _exit(0);
+    if (mark->begun < 0 && spank_get_item(spank, S_TASK_GLOBAL_ID, &task) == ESPANK_SUCCESS && !task)
+        add_line(mark, BEGUN, 0); /* so that what ended before does not cut their lines off */
+}
+
+static void begin_one(spank_t spank, struct mark *mark, int is_again, int has_image)
+{
+    if (!is_again || !read_mark(mark)) {
+        add_size(mark, BEGUN);
+        walk_others(mark, note_sharing);
+        return;
+    }
+    if (mark->done >= 0)
+        end_at_once(mark);
+    if (mark->shared >= 0)
+        spank_setenv(spank, ENV_SHARED_OUTPUT, mark->output, 1);
+    else if (!has_image && mark->begun >= 0)
+        cut_output(mark, mark->begun);
+}
+
 void steps_begin(spank_t spank, int is_again, int has_image)
 {
     struct mark mark;
 
     if (!find_mark(spank, &mark))
         return;
-    if (!is_again || !read_mark(&mark)) {
-        add_line(&mark, BEGUN);
-        walk_others(&mark, note_sharing);
-        return;
-    }
-    if (mark.done >= 0)
-        end_at_once(&mark);
-    if (mark.shared >= 0)
-        spank_setenv(spank, ENV_SHARED_OUTPUT, mark.output, 1);
-    else if (!has_image && mark.begun >= 0)
-        cut_output(&mark, mark.begun);
+    if (count_tasks(spank) == 1)
+        begin_one(spank, &mark, is_again, has_image);
+    else
+        begin_several(spank, &mark, is_again);
 }

@@ -68,17 +68,37 @@ takes_image() {
 @test "slurm: steps that have come to their end are not run again" {
     become_job_user
     hold
-    submit steps "#SBATCH --requeue --checkpoint=0:01 --checkpoint-dir=images" "srun python3 $APPS/primes.py 40 0.01" "echo between" \
-        "srun sh -c 'date +%s%N >>$T/once'" "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold"
+    submit steps "#SBATCH -n 2 --requeue --checkpoint=0:01 --checkpoint-dir=images" "srun -n 1 python3 $APPS/primes.py 40 0.01" "echo between" \
+        "srun -n 1 sh -c 'date +%s%N >>$T/once'" "srun sh -c 'date +%s%N >>$T/each'" "srun -n 1 python3 $APPS/primes.py 100 0.01 $T/ready.hold"
     JOB=$(cat "$T/steps.job")
-    wait_for_file "$IMAGES/$JOB.2.ckpt"
+    wait_for_file "$IMAGES/$JOB.3.ckpt"
     as_user scontrol requeue "$JOB"
     release
     until_true 90 has_ended "$JOB"
     diff <(primes 40; echo between; primes 100) "$T/steps.out" || fail "$(cat "$T/steps.err"*)"
     [ "$(restarts "$JOB")" = 1 ]
     [ "$(wc -l <"$T/once")" = 1 ] || fail "the second step ran twice"
+    [ "$(wc -l <"$T/each")" = 2 ] || fail "the third step, of two tasks, ran $(wc -l <"$T/each") times"
     [ -z "$(find "$IMAGES" -name '*.step')" ] || fail "$(ls "$IMAGES")"
+}
+
+# Each task begins with a line in its own file; one that fails, or is killed, leaves its step unfinished.
+@test "slurm: a step of several tasks that had not come to its end is not taken for one that had" {
+    become_job_user
+    hold
+    submit some "#SBATCH -n 2 --requeue --checkpoint=0 --checkpoint-dir=images" \
+        "srun sh -c 'echo >>$T/began.\$SLURM_PROCID; while [ \$SLURM_PROCID = 1 ] && [ -e $T/ready.hold ]; do sleep 0.1; done'"
+    JOB=$(cat "$T/some.job")
+    until_true 60 grep -qs task "$IMAGES/$JOB.0.step" # the first one has ended
+    as_user scontrol requeue "$JOB"
+    until_true 90 has_lines "$T/began.1" 2
+    until_true 60 has_lines "$T/began.0" 2
+    as_user scontrol requeue "$JOB" # it has ended in two lives, but not with the other
+    release
+    until_true 90 has_lines "$T/began.1" 3
+    until_true 90 has_ended "$JOB"
+    has_lines "$T/began.0" 3 || fail "the first task is missing"
+    [[ "$(scontrol show job "$JOB")" == *"JobState=COMPLETED"*"Restarts=2"* ]] || fail "$(scontrol show job "$JOB")"
 }
 
 @test "slurm: a step that has no image yet begins anew, no line twice; steps that share a file lose none" {
