@@ -26,7 +26,7 @@
 
 SPANK_PLUGIN(stasis, 1)
 
-enum option { OPTION_INTERVAL, OPTION_DIRECTORY, OPTION_RESTART, OPTIONS };
+enum option { OPTION_INTERVAL, OPTION_DIRECTORY, OPTION_RESTART, WANTING /* those before it want images */, OPTION_CLEANUP = WANTING, OPTIONS };
 
 static int take_option(int option, const char *value, int remote);
 
@@ -46,6 +46,8 @@ static struct {
     [OPTION_RESTART] = { { "restart-dir", "dir", "instead of running the program, go on from its newest image in dir", 1,
                            OPTION_RESTART, take_option },
                          ENV_RESTART, NULL, 1, NULL },
+    [OPTION_CLEANUP] = { { "cleanup", NULL, "sbatch: remove the images of the job when it has ended with status 0", 0, OPTION_CLEANUP, take_option },
+                         ENV_CLEANUP, NULL, 0, NULL },
 };
 
 /* Remotely it comes by the environment: with --export=NONE a batch step's options do not come at all. */
@@ -59,8 +61,12 @@ static int take_option(int option, const char *value, int remote)
         slurm_error("%s%s", INTERVAL_BAD, value);
         return -1;
     }
+    if (option == OPTION_CLEANUP && strcmp(program_invocation_short_name, "sbatch") && !getenv(ENV_CLEANUP)) { /* a script's srun is told, too */
+        slurm_error("stasis: --cleanup is for sbatch");
+        return -1;
+    }
     free(options[option].given);
-    options[option].given = strdup(value);
+    options[option].given = strdup(value ? value : "1");
     if (spank_context() == S_CTX_ALLOCATOR)
         submitted_append();
     return 0;
@@ -72,7 +78,7 @@ int slurm_spank_init(spank_t spank, int count, char **arguments)
     for (int i = 0; i < OPTIONS; i++)
         if (spank_option_register(spank, &options[i].option) != ESPANK_SUCCESS)
             slurm_error("stasis: --%s cannot be offered", options[i].option.name);
-    for (int i = 0; i < OPTIONS && spank_context() == S_CTX_ALLOCATOR; i++)
+    for (int i = 0; i < WANTING && spank_context() == S_CTX_ALLOCATOR; i++)
         if (getenv(options[i].variable) || (options[i].batch && getenv(options[i].batch)))
             submitted_append();
     return 0;
@@ -229,7 +235,7 @@ static int is_wanted(spank_t spank, int *ret_is_restart)
     int is = 0;
 
     *ret_is_restart = 0;
-    for (int i = 0; i < OPTIONS; i++)
+    for (int i = 0; i < WANTING; i++)
         if (*task_variable(spank, options[i].variable, value, sizeof value)) {
             is = 1;
             *ret_is_restart |= i == OPTION_RESTART;

@@ -128,12 +128,35 @@ takes_image() {
 
 @test "slurm: a program that fails by itself is not requeued, and keeps its images" {
     become_job_user
-    submit fails "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "srun sh -c 'kill -USR2 \$\$; sleep 3; exit 3'"
+    submit fails "#SBATCH --requeue --cleanup --checkpoint=0 --checkpoint-dir=images" "srun sh -c 'kill -USR2 \$\$; sleep 3; exit 3'"
     JOB=$(cat "$T/fails.job")
     until_true 60 has_ended "$JOB"
     [[ "$(scontrol show job "$JOB")" == *"JobState=FAILED"*"Restarts=0"*"ExitCode=3:0"* ]] || fail "$(scontrol show job "$JOB")"
     [ -e "$IMAGES/$JOB.0.ckpt" ]
     rm "$IMAGES/$JOB.book" "$IMAGES/$JOB.0.step" # it may still be requeued by hand
+}
+
+@test "slurm: --cleanup removes the images of a job that has ended well, and of no other" {
+    become_job_user
+    hold
+    submit clean "#SBATCH -n 2 --requeue --cleanup --checkpoint=0 --checkpoint-dir=images" "srun -n 1 python3 $APPS/primes.py 100 0.01 $T/ready.hold" \
+        "srun sh -c 'touch $T/second.\$SLURM_PROCID; while [ ! -e $T/go ]; do sleep 0.1; done'"
+    JOB=$(cat "$T/clean.job")
+    until_true 60 has_lines "$T/clean.out" 50
+    for _ in 1 2; do until_true 60 takes_image "$JOB"; done
+    cp "$IMAGES/$JOB.0.ckpt" "$IMAGES/other.0.ckpt"
+    cp "$IMAGES/$JOB.0.ckpt" "$IMAGES/${JOB}1.0.ckpt"
+    as_user scontrol requeue "$JOB"
+    release
+    until_true 90 test -e "$T/second.0" -a -e "$T/second.1"
+    for _ in 1 2; do until_true 60 takes_image "$JOB"; done
+    [ "$(find "$IMAGES" -name 'task.*' | wc -l)" = 4 ] || fail "$(find "$IMAGES")"
+    touch "$T/go"
+    until_true 90 has_ended "$JOB"
+    diff <(primes 100) "$T/clean.out" || fail "$(cat "$T/clean.err")"
+    [ "$(ls -A "$IMAGES")" = "$(printf '%s\n' "${JOB}1.0.ckpt" other.0.ckpt)" ] || fail "$(find "$IMAGES")"
+    run as_user srun --cleanup true
+    [ "$status" != 0 ] && [[ $output == *"--cleanup is for sbatch"* ]] || fail "status $status: $output"
 }
 
 @test "slurm: the script is signalled as before, and ends as it did" {

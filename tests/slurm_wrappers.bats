@@ -26,6 +26,9 @@ teardown_file() {
     run stasis srun --checkpoint=soon true
     [ "$status" = 64 ]
     [[ $output == *"Invalid checkpoint interval specification: soon"* ]] || fail "$output"
+    run stasis srun --cleanup true
+    [ "$status" = 64 ]
+    [[ $output == *"--cleanup is for sbatch"* ]] || fail "$output"
 }
 
 @test "slurm: stasis srun takes images and goes on from them; what the user has for a prolog runs, too" {
@@ -49,18 +52,18 @@ teardown_file() {
 @test "slurm: stasis sbatch: options in #SBATCH lines, and a requeued job goes on, no line twice" {
     become_job_user
     hold
-    printf '%s\n' '#!/bin/bash' '# a comment' '#SBATCH -o job.out --checkpoint=0 --requeue # more' "#SBATCH --checkpoint-dir images" '' \
+    printf '%s\n' '#!/bin/bash' '# a comment' '#SBATCH -o job.out --checkpoint=0 --cleanup --requeue # more' "#SBATCH --checkpoint-dir images" '' \
         'echo "begins $# $SLURM_JOB_NAME"' "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold" >"$T/job.sh"
     own "$T/job.sh"
     JOB=$(stasis sbatch --parsable -t 5 "$T/job.sh" one "two three") || fail "it was not submitted"
     until_true 60 has_lines "$T/job.out" 51
     scontrol_checkpoint create "$JOB"
-    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    [ "$status" = 0 ] && [ "$output" = "$IMAGES/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
     as_user scontrol requeue "$JOB"
     release
     until_true 90 has_ended "$JOB"
     diff <(echo "begins 2 job.sh"; primes 100) "$T/job.out" || fail "it is wrong"
-    [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 1 ]
+    [ -z "$(ls -A "$IMAGES")" ] || fail "images stay: $(ls -A "$IMAGES")"
     [ -z "$(ls -d "${TMPDIR:-/tmp}"/stasis-??????/job.sh 2>/dev/null)" ] || fail "a script is left behind"
 }
 

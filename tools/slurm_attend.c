@@ -256,6 +256,16 @@ static void wait_to_be_ended(void)
         sigtimedwait(&all, NULL, &(struct timespec){ .tv_sec = 1 });
 }
 
+/* When it is about to be requeued after all, it will want them. */
+static void clean_up(const struct job *job)
+{
+    const char *wish = getenv(ENV_CLEANUP);
+    int64_t began = wish && *wish && !job->worker ? book_began(job->directory, job->number) : -1;
+
+    if (began >= 0)
+        job_images_remove(job->directory, job->number, began);
+}
+
 _Noreturn static void end_with_script(const struct job *job, int status)
 {
     struct job_images images;
@@ -268,8 +278,10 @@ _Noreturn static void end_with_script(const struct job *job, int status)
     if (status && job->is_to_requeue && !job->worker && images.count && is_preempted(job)
         && !slurm_run((char *[]){ "scontrol", "requeue", (char *)job->name, NULL }))
         wait_to_be_ended();
-    if (!status)
+    if (!status) {
+        clean_up(job);
         book_remove(job->directory, job->number);
+    }
     stand_in_end_as(status);
 }
 

@@ -41,6 +41,8 @@ static void take_word(void *context, char *start, size_t length)
         rewriting->waits = -1;
     } else if (!wish_is(word, &wish)) {
         return;
+    } else if (!wish_has_value(wish)) {
+        note(rewriting, wish, "1", 1);
     } else if (value) {
         note(rewriting, wish, value + 1, strlen(value + 1));
     } else {

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "../core/floor/names.h"
@@ -52,8 +53,10 @@ void book_begin(const char *directory, const char *job)
         if (!fstat(stream, &status) && S_ISREG(status.st_mode))
             dprintf(book, "output %d %ju %ju\n", stream, (uintmax_t)status.st_ino, (uintmax_t)status.st_size);
     }
-    if (book >= 0)
-        close(book);
+    if (book < 0)
+        return;
+    dprintf(book, "began %jd\n", (intmax_t)time(NULL));
+    close(book);
 }
 
 /* The same file still, and grown. */
@@ -76,6 +79,20 @@ void book_cut_output(const char *directory, const char *job)
         cut(stream, inode, size);
     if (lines)
         fclose(lines);
+}
+
+int64_t book_began(const char *directory, const char *job)
+{
+    int book = book_open(directory, job, O_RDONLY);
+    FILE *lines = book >= 0 ? fdopen(book, "r") : NULL;
+    char line[128];
+    int64_t began = -1;
+
+    while (lines && began < 0 && fgets(line, sizeof line, lines))
+        sscanf(line, "began %" SCNd64, &began);
+    if (lines)
+        fclose(lines);
+    return began;
 }
 
 void book_remove(const char *directory, const char *job)

@@ -13,5 +13,7 @@ struct job_images {
 };
 
 void job_images_find(const char *directory, const char *job, struct job_images *ret_images);
+/* Removes all that were taken since then (seconds since 1970), of all its steps, and the parts that belong to them. */
+void job_images_remove(const char *directory, const char *job, int64_t since);
 
 #endif

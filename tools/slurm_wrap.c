@@ -23,6 +23,7 @@ static const struct {
     [WISH_INTERVAL] = { "--checkpoint", ENV_INTERVAL, ENV_BATCH_INTERVAL },
     [WISH_DIRECTORY] = { "--checkpoint-dir", ENV_DIRECTORY, ENV_BATCH_DIRECTORY },
     [WISH_RESTART] = { "--restart-dir", ENV_RESTART, NULL },
+    [WISH_CLEANUP] = { "--cleanup", ENV_CLEANUP, NULL },
     [WISH_PROLOG] = { "--task-prolog", ENV_SLURM_PROLOG, NULL },
 };
 
@@ -36,6 +37,11 @@ int wish_is(const char *word, int *ret_wish)
             return 1;
         }
     return 0;
+}
+
+int wish_has_value(int wish)
+{
+    return wish != WISH_CLEANUP;
 }
 
 /* ---- whose word is it? ---- */
@@ -74,7 +80,7 @@ static int strip(int *argc, char **argv, const char *letters, struct wishes *wis
     while (from < *argc && argv[from][0] == '-' && argv[from][1] && strcmp(argv[from], "--")) {
         char *word = argv[from++], *value = strchr(word, '=');
         if (wish_is(word, &wish)) {
-            wishes->value[wish] = value ? value + 1 : from < *argc ? argv[from++] : NULL;
+            wishes->value[wish] = !wish_has_value(wish) ? "1" : value ? value + 1 : from < *argc ? argv[from++] : NULL;
             continue;
         }
         argv[to++] = word;
@@ -105,10 +111,10 @@ static int export_wishes(const struct wishes *wishes, int is_batch)
             continue;
         if (i == WISH_INTERVAL && interval_parse(value, &seconds))
             return complain(EXIT_USAGE, "%s%s", INTERVAL_BAD, value);
-        if (i == WISH_INTERVAL)
-            setenv(known[i].variable, value, 1);
-        else
+        if (i == WISH_DIRECTORY || i == WISH_RESTART)
             slurm_export_path(known[i].variable, value);
+        else
+            setenv(known[i].variable, value, 1);
     }
     return 0;
 }
@@ -130,7 +136,7 @@ static int export_prolog(const struct wishes *wishes)
 
 static int is_wanted(void)
 {
-    for (int i = 0; i < WISH_PROLOG; i++) {
+    for (int i = 0; i < WISH_CLEANUP; i++) {
         const char *value = getenv(known[i].variable);
         if (value && *value)
             return 1;
@@ -141,7 +147,7 @@ static int is_wanted(void)
 /* 0, or an exit status. Without a wish the command is what it always was. */
 static int prepare(const struct wishes *wishes, int is_batch)
 {
-    int status = export_wishes(wishes, is_batch);
+    int status = !is_batch && wishes->value[WISH_CLEANUP] ? complain(EXIT_USAGE, "--cleanup is for sbatch") : export_wishes(wishes, is_batch);
 
     if (status)
         return status;
@@ -226,6 +232,10 @@ static int run_sbatch(int argc, char **argv)
     "Its own options are Slurm's, and --checkpoint=INTERVAL, --checkpoint-dir=DIR and\n" \
     "--restart-dir=DIR, as the plugin has them."
 
+#define BATCH_NOTES \
+    NOTES " With --cleanup the images of a job that\n" \
+    "has ended with status 0 are removed."
+
 const struct command command_srun = {
     .name = "srun",
     .operands = "COMMAND [ARG...]",
@@ -248,7 +258,7 @@ const struct command command_sbatch = {
     .name = "sbatch",
     .operands = "[SCRIPT [ARG...]]",
     .summary = "sbatch(1) with the same options, in #SBATCH lines, too",
-    .notes = NOTES,
+    .notes = BATCH_NOTES,
     .choices = choices,
     .run = run_sbatch,
 };

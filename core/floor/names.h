@@ -12,6 +12,7 @@
 #define ENV_BATCH_INTERVAL "SBATCH_CHECKPOINT"      /* the first two for sbatch */
 #define ENV_BATCH_DIRECTORY "SBATCH_CHECKPOINT_DIR"
 #define ENV_SUBMITTED      "SLURM_CHECKPOINT_SUBMITTED" /* sbatch to stasis attend: options that Slurm does not hand on */
+#define ENV_CLEANUP        "SLURM_CHECKPOINT_CLEANUP" /* 1: sbatch --cleanup; to stasis attend */
 #define ENV_ATTENDED       "STASIS_ATTENDED"       /* 1 in a batch script that stasis attend stands by */
 #define ENV_PROLOG         "STASIS_TASK_PROLOG"    /* the user's own task prolog, for ours */
 #define ENV_STDOUT         "SLURM_CHECKPOINT_STDOUT" /* srun to its task: see slurm/output.c */
@@ -64,6 +65,7 @@
 #define IMAGE_ASIDE        ".run-"
 #define PARTS_SUFFIX       ".d" /* <dir>/<job>.<step>.ckpt.d/: the parts of a step of several tasks, */
 #define PART_NAME          "task." /* task.<task>.<attempt>, */
+#define PARTS_LOCK         "lock"  /* held while an index is given its name, */
 #define ROLL_NAME          "roll." /* and what their savers agree by: see roll.h */
 #define RESUMED_SUFFIX     ".resumed" /* <dir>/<job>.<step>.resumed: see restorer/attempts.c */
 #define BOOK_SUFFIX        ".book"    /* <dir>/<job>.book: see tools/slurm_book.c */

@@ -371,7 +371,7 @@ static int lock_commit(void)
     char path[MAX_PATH];
     int file, error;
 
-    text_add(path, sizeof path, text_add(path, sizeof path, 0, own.parts), "/lock");
+    text_add(path, sizeof path, text_add(path, sizeof path, 0, own.parts), "/" PARTS_LOCK);
     file = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (file < 0)
         return -errno;
