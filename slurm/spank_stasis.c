@@ -209,23 +209,31 @@ static int is_later_life(spank_t spank)
     return atoi(task_variable(spank, ENV_SLURM_RESTARTS, count, sizeof count)) > 0;
 }
 
+/* 1: the step has an image in this directory, and goes on from it. */
+static int goes_on_from(spank_t spank, const char *directory)
+{
+    char job[64], step[64], image[2 * MAX_PATH];
+
+    task_variable(spank, ENV_SLURM_JOB, job, sizeof job);
+    task_variable(spank, ENV_SLURM_STEP, step, sizeof step);
+    snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
+    if (!*directory || access(image, F_OK))
+        return 0;
+    spank_setenv(spank, ENV_RESTART, directory, 1);
+    spank_setenv(spank, ENV_JOB, job, 1); /* there may be images of other jobs */
+    return 1;
+}
+
 /* A step of a job that was requeued goes on from its image, if it had one. 1: it does. */
 static int goes_on(spank_t spank)
 {
-    char directory[MAX_PATH], job[64], step[64], image[2 * MAX_PATH];
+    char from[MAX_PATH], directory[MAX_PATH];
 
     if (!is_later_life(spank))
         return 0;
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && !getcwd(directory, sizeof directory))
         return 0;
-    task_variable(spank, ENV_SLURM_JOB, job, sizeof job);
-    task_variable(spank, ENV_SLURM_STEP, step, sizeof step);
-    snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
-    if (access(image, F_OK))
-        return 0;
-    spank_setenv(spank, ENV_RESTART, directory, 1);
-    spank_setenv(spank, ENV_JOB, job, 1); /* there may be images of other jobs */
-    return 1;
+    return goes_on_from(spank, task_variable(spank, ENV_FROM, from, sizeof from)) || goes_on_from(spank, directory);
 }
 
 /* What the user has asked for; *ret_is_restart: also to restart. */
@@ -268,6 +276,16 @@ static void begin_step(spank_t spank, int count, char **arguments)
         preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
 }
 
+static void take_from(spank_t spank)
+{
+    char own[MAX_PATH], home[MAX_PATH], job[64], directory[MAX_PATH];
+
+    task_variable(spank, "XDG_STATE_HOME", own, sizeof own);
+    task_variable(spank, "HOME", home, sizeof home);
+    if (slurm_take_from(own, home, task_variable(spank, ENV_SLURM_JOB, job, sizeof job), directory))
+        spank_setenv(spank, ENV_FROM, directory, 1);
+}
+
 static void begin_batch(spank_t spank, int count, char **arguments)
 {
     const char *stasis = argument(count, arguments, "stasis");
@@ -279,6 +297,9 @@ static void begin_batch(spank_t spank, int count, char **arguments)
     set_defaults(spank, count, arguments);
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && getcwd(directory, sizeof directory))
         spank_setenv(spank, ENV_DIRECTORY, directory, 1); /* one for all steps, wherever the script goes */
+    spank_unsetenv(spank, ENV_FROM); /* of the job that has submitted this one */
+    if (is_later_life(spank))
+        take_from(spank);
     if (is_later_life(spank))
         spank_setenv(spank, "SLURM_OPEN_MODE", "append", 0); /* files that srun opens for a task */
     spank_setenv(spank, ENV_ATTENDED, "1", 1);

@@ -232,6 +232,25 @@ gives_up_on() {
     fi
 }
 
+@test "checkpoint --checkpoint-dir: this image goes there, and the next one where the others are; also after a restart" {
+    mkdir "$T/there"
+    own "$T/there"
+    start_guest moved "$GUESTS/stdio" 2
+    take "$PID" --checkpoint-dir=there
+    [ "$IMAGE" = "$T/there/moved.0.ckpt" ] || fail "$IMAGE"
+    [ -z "$(ls -A "$IMAGES")" ] || fail "$(ls -A "$IMAGES")"
+    run --separate-stderr stasis checkpoint "$PID" --checkpoint-dir=nowhere
+    [ "$status" = 73 ] && [[ $stderr == *"cannot be put in 'nowhere'"* ]] || fail "status $status: $stderr"
+    kill_hard "$PID"
+    restart_back moved "$T/there"
+    take "$PID" --checkpoint-dir="$T/there"
+    [ "$(generation "$IMAGE")" = 2 ] && [ -e "$IMAGE.1" ] || fail "$(ls -A "$T/there")"
+    take "$PID"
+    [ "$IMAGE" = "$IMAGES/moved.0.ckpt" ] && [ "$(generation "$IMAGE")" = 3 ] || fail "$IMAGE"
+    ends_well moved
+    says_ok moved
+}
+
 @test "checkpoint --stop: the program ends after its image, its waiter sees 75; the restart goes on" {
     golden stop "$GUESTS/stdio" 3
     start_guest stop "$GUESTS/stdio" 3

@@ -41,12 +41,6 @@ right() {
     diff <(primes "$2") "$JOBS/$1.out" >"$JOBS/$1.diff" || fail "$1 is wrong: $(head -n 5 "$JOBS/$1.diff"; cat "$JOBS/$1.err"*)"
 }
 
-# The program may still be on its way.
-takes_image() {
-    scontrol_checkpoint create "$1"
-    [ "$status" = 0 ]
-}
-
 @test "slurm: a requeue by hand: no line twice, none lost, with images and without" {
     become_job_user
     hold
@@ -94,8 +88,8 @@ takes_image() {
     until_true 90 has_lines "$T/began.1" 2
     until_true 60 has_lines "$T/began.0" 2
     as_user scontrol requeue "$JOB" # it has ended in two lives, but not with the other
-    release
     until_true 90 has_lines "$T/began.1" 3
+    release
     until_true 90 has_ended "$JOB"
     has_lines "$T/began.0" 3 || fail "the first task is missing"
     [[ "$(scontrol show job "$JOB")" == *"JobState=COMPLETED"*"Restarts=2"* ]] || fail "$(scontrol show job "$JOB")"

@@ -26,6 +26,8 @@ teardown_file() {
     [ "$output" = "$IMAGE" ] || fail "it says: $output"
     [ "$(generation "$IMAGE")" = 2 ]
     parts_are 8
+    run stasis scontrol checkpoint create "$JOB.0" "ImageDir=$T"
+    [ "$status" = 64 ] && [[ $output == *"is a step of several tasks"* ]] || fail "status $status: $output"
     for _ in 3 4 5; do as_user "$STASIS" scontrol checkpoint create "$JOB.0" >"$T/said"; done
     [ "$(generation "$IMAGE")" = 5 ]
     parts_are 12

@@ -75,3 +75,29 @@ word() {
     ends_well held
     says_ok held
 }
+
+@test "slurm: scontrol checkpoint: ImageDir is taken literally, by create, vacate and restart" {
+    become_job_user
+    mkdir "$T/else where"
+    own "$T/else where"
+    hold
+    submit moved "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold"
+    JOB=$(cat "$T/moved.job")
+    until_true 60 has_lines "$T/moved.out" 50
+    scontrol_checkpoint create "$JOB" "ImageDir=else where" MaxWait=60
+    [ "$status" = 0 ] && [ "$output" = "$T/else where/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
+    scontrol_checkpoint vacate "$JOB.0" "imagedir=$T/else where"
+    [ "$status" = 0 ] && [ "$output" = "$T/else where/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
+    [ "$(generation "$output")" = 2 ] && [ -e "$output.1" ] || fail "$(ls "$T/else where")"
+    [ -z "$(find "$IMAGES" -name '*.ckpt')" ] || fail "$(ls "$IMAGES")"
+    until_true 60 job_is_over "$JOB"
+    scontrol_checkpoint restart "$JOB" "ImageDir=$T/else where"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    until_true 60 is_restarted "$JOB" 1
+    until_true 60 takes_image "$JOB" # where the job's own ones are
+    [ "$output" = "$IMAGES/$JOB.0.ckpt" ] && [ "$(generation "$output")" = 3 ] || fail "$output"
+    release
+    until_true 90 has_ended "$JOB"
+    diff <(primes 100) "$T/moved.out" || fail "$(cat "$T/moved.err")"
+    [ -z "$(ls -A "$T/.local/state/stasis")" ] || fail "$(ls "$T/.local/state/stasis")"
+}

@@ -57,9 +57,13 @@ teardown_file() {
     own "$T/job.sh"
     JOB=$(stasis sbatch --parsable -t 5 "$T/job.sh" one "two three") || fail "it was not submitted"
     until_true 60 has_lines "$T/job.out" 51
+    mkdir "$T/elsewhere"
+    own "$T/elsewhere"
     scontrol_checkpoint create "$JOB"
     [ "$status" = 0 ] && [ "$output" = "$IMAGES/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
-    as_user scontrol requeue "$JOB"
+    mv "$output" "$T/elsewhere/"
+    scontrol_checkpoint requeue "$JOB" ImageDir=elsewhere
+    [ "$status" = 0 ] && [ "$output" = "$T/elsewhere/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
     release
     until_true 90 has_ended "$JOB"
     diff <(echo "begins 2 job.sh"; primes 100) "$T/job.out" || fail "it is wrong"

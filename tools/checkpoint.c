@@ -25,10 +25,11 @@
 #include "slurm_nodes.h"
 #include "../core/registry/registry.h"
 
-enum { CHECKPOINT_MAX_WAIT, CHECKPOINT_STOP, CHECKPOINT_VERBOSE };
+enum { CHECKPOINT_DIRECTORY, CHECKPOINT_MAX_WAIT, CHECKPOINT_STOP, CHECKPOINT_VERBOSE };
 enum { MAX_SECONDS = 10 * 366 * 86400, EXIT_NONE_HERE = -1 /* becomes 0: there are some on other nodes, and all of them know */ };
 
 static const struct choice choices[] = {
+    [CHECKPOINT_DIRECTORY] = { "checkpoint-dir", "DIR", NULL, "put this image in DIR; default: where the program's others are" },
     [CHECKPOINT_MAX_WAIT] = { "max-wait", "SECONDS", NULL,
                               "give up after SECONDS, leaving the program as it was; default: no limit" },
     [CHECKPOINT_STOP] = { "stop", NULL, NULL, "end the program when its image is safe; whoever waits for it sees exit status 75" },
@@ -39,6 +40,7 @@ static const struct choice choices[] = {
 struct request {
     const char *target;
     const char *max_wait; /* NULL: no limit */
+    const char *images;   /* a directory; NULL: the program's own */
     int stop, verbose;
 };
 
@@ -255,13 +257,17 @@ static int save_inside(pid_t door, ino_t tasks, char **argv)
 static int save(const struct request *request, const struct program *chosen, pid_t door)
 {
     char namespace[32];
-    char *argv[12] = { NULL, "--directory", (char *)chosen->run_directory, "--pid-namespace", namespace };
+    char *argv[14] = { NULL, "--directory", (char *)chosen->run_directory, "--pid-namespace", namespace };
     int count = 5, status;
 
     snprintf(namespace, sizeof namespace, "%ju", (uintmax_t)chosen->tasks);
     if (request->max_wait) {
         argv[count++] = "--max-wait";
         argv[count++] = (char *)request->max_wait;
+    }
+    if (request->images) {
+        argv[count++] = "--images";
+        argv[count++] = (char *)request->images;
     }
     if (request->stop)
         argv[count++] = "--stop";
@@ -454,7 +460,10 @@ static int find_and_save(const struct request *request)
         return complain_silent(request);
     }
     status = choose(programs, count, request->target, &chosen);
-    if (!status && chosen->task_count > 1)
+    if (!status && chosen->task_count > 1 && request->images)
+        status = complain(EXIT_USAGE, "%s is a step of several tasks: they agree in the directory of their images, so its image cannot be put in %s; "
+                          "copy it from there, with its parts", request->target, request->images);
+    else if (!status && chosen->task_count > 1)
         status = save_tasks(request, programs, count, chosen);
     else if (!status)
         status = save(request, chosen, doorway(programs, count, chosen));
@@ -462,14 +471,28 @@ static int find_and_save(const struct request *request)
     return status == EXIT_NONE_HERE ? 0 : status;
 }
 
+/* Absolute: the saver may look at it from inside a bubble. */
+static int settle_images(const char *value, struct request *request)
+{
+    static char path[MAX_PATH];
+
+    if (!realpath(value, path))
+        return complain(EXIT_CANNOT_CREATE, "an image cannot be put in '%s': %m", value);
+    request->images = path;
+    return 0;
+}
+
 static int checkpoint(int argc, char **argv)
 {
     struct request request = { 0 };
     const char *value;
     uint32_t number;
+    int status = 0;
 
-    for (int option; (option = options_next(&command_checkpoint, argc, argv, &value)) >= 0;) {
-        if (option == CHECKPOINT_STOP)
+    for (int option; !status && (option = options_next(&command_checkpoint, argc, argv, &value)) >= 0;) {
+        if (option == CHECKPOINT_DIRECTORY)
+            status = settle_images(value, &request);
+        else if (option == CHECKPOINT_STOP)
             request.stop = 1;
         else if (option == CHECKPOINT_VERBOSE)
             request.verbose = 1;
@@ -478,6 +501,8 @@ static int checkpoint(int argc, char **argv)
         else
             request.max_wait = value;
     }
+    if (status)
+        return status;
     if (argc - optind != 1)
         return complain_usage(&command_checkpoint, "give one program: its PID or JOB.STEP");
     request.target = argv[optind];

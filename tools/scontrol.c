@@ -15,9 +15,10 @@
 #include "slurm_commands.h"
 #include "slurm_nodes.h"
 #include "slurm_state.h"
+#include "../core/slurm/slurm.h"
 
 enum { EXIT_SCONTROL = 1 /* scontrol's own status for whatever goes wrong */, MAX_WORDS = 5 };
-enum { MAX_WAIT = 1, STICK_TO_NODES = 2 };
+enum { MAX_WAIT = 1, STICK_TO_NODES = 2, IMAGE_DIRECTORY = 4 };
 
 static const struct choice choices[] = { { 0 } };
 
@@ -25,6 +26,7 @@ struct request {
     char job[MAX_ID];     /* JOB, or ARRAY_INDEX: an element's own number may be that of the whole array */
     const char *step;     /* NULL: all of the job */
     const char *max_wait; /* seconds; NULL: no limit */
+    const char *images;   /* ImageDir: where images go, or are; NULL: where those of the job do */
     int stop;
     int sticks;           /* StickToNodes */
 };
@@ -54,8 +56,9 @@ static char *job_word(const char *job, const char *name)
 /* On the nodes of the step. What srun says about that second step is not for the user; what stasis says is. */
 static int take_image(const struct request *request, const char *job, const char *number, const char *nodes)
 {
-    char program[MAX_PATH], step[2 * MAX_ID], job_option[2 * MAX_ID], wait_option[2 * MAX_ID];
-    char *argv[12 + NODE_OPTIONS] = { "srun", "--overlap", "--quiet", "--mem=0", job_option };
+    char program[MAX_PATH], step[2 * MAX_ID], job_option[2 * MAX_ID], wait_option[2 * MAX_ID],
+        directory_option[MAX_PATH + 32];
+    char *argv[13 + NODE_OPTIONS] = { "srun", "--overlap", "--quiet", "--mem=0", job_option };
     int count = 5 + NODE_OPTIONS;
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
 
@@ -71,6 +74,10 @@ static int take_image(const struct request *request, const char *job, const char
     if (request->max_wait) {
         snprintf(wait_option, sizeof wait_option, "--max-wait=%s", request->max_wait);
         argv[count++] = wait_option;
+    }
+    if (request->images) {
+        snprintf(directory_option, sizeof directory_option, "--checkpoint-dir=%s", request->images);
+        argv[count++] = directory_option;
     }
     if (request->stop)
         argv[count++] = "--stop";
@@ -185,6 +192,26 @@ static int operation_vacate(struct request *request)
     return take(request);
 }
 
+/* In the life that begins, its steps look for their images in ImageDir first. Of an array each element is told. */
+static int tell_directory(const struct request *request)
+{
+    char *numbers = slurm_output((char *[]){ "squeue", "--noheader", "--states=all", "--job", (char *)request->job, "--format=%A", NULL });
+    int error = 0;
+
+    for (char *rest = numbers, *number; !error && (number = strsep(&rest, "\n"));)
+        if (*number)
+            error = slurm_note_from(getenv("XDG_STATE_HOME"), getenv("HOME"), number, request->images);
+    free(numbers);
+    return error ? complain(EXIT_SCONTROL, "cannot remember in $HOME where the images are: %s", strerror(-error)) : 0;
+}
+
+static int requeue(struct request *request)
+{
+    int status = request->images ? tell_directory(request) : 0;
+
+    return status ? status : slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
+}
+
 static int operation_requeue(struct request *request)
 {
     int status;
@@ -192,14 +219,14 @@ static int operation_requeue(struct request *request)
     if (request->step)
         return complain_slurm("Requested operation not supported on this system");
     status = take(request);
-    return status ? status : slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
+    return status ? status : requeue(request);
 }
 
 /* On the nodes it had. Before it is requeued, for then Slurm forgets them; after that they can be asked for. */
 static int requeue_on(struct request *request, char *nodes)
 {
     char words[MAX_PATH];
-    int status = slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
+    int status = requeue(request);
 
     snprintf(words, sizeof words, "ReqNodeList=%s", nodes);
     return status ? status : slurm_run((char *[]){ "scontrol", "update", "JobId", request->job, words, NULL });
@@ -218,7 +245,7 @@ static int operation_restart(struct request *request)
     else if (!strcmp(state, "PENDING") || !strcmp(state, "RUNNING") || !strcmp(state, "SUSPENDED") || !strcmp(state, "COMPLETING"))
         status = complain_slurm("Job is not finished");
     else
-        status = nodes ? requeue_on(request, nodes) : slurm_run((char *[]){ "scontrol", "requeue", request->job, NULL });
+        status = nodes ? requeue_on(request, nodes) : requeue(request);
     free(state);
     free(nodes);
     return status;
@@ -304,13 +331,13 @@ static const struct operation {
     int (*run)(struct request *request);
 } operations[] = {
     { "able", 1, 0, operation_able },
-    { "create", 2, MAX_WAIT, operation_create },
+    { "create", 2, MAX_WAIT | IMAGE_DIRECTORY, operation_create },
     { "disable", 1, 0, operation_disable },
     { "enable", 2, 0, operation_enable },
     { "error", 2, 0, operation_error },
-    { "requeue", 2, MAX_WAIT, operation_requeue },
-    { "restart", 4, STICK_TO_NODES, operation_restart },
-    { "vacate", 2, MAX_WAIT, operation_vacate },
+    { "requeue", 2, MAX_WAIT | IMAGE_DIRECTORY, operation_requeue },
+    { "restart", 4, STICK_TO_NODES | IMAGE_DIRECTORY, operation_restart },
+    { "vacate", 2, MAX_WAIT | IMAGE_DIRECTORY, operation_vacate },
 };
 
 static const struct operation *find_operation(const char *word)
@@ -357,6 +384,16 @@ static int read_id(char *word, struct request *request)
     return 0;
 }
 
+/* Taken literally: nothing is put behind it. */
+static const char *absolute(const char *path)
+{
+    static char whole[MAX_PATH];
+    size_t length = *path == '/' || !getcwd(whole, sizeof whole - 1) ? 0 : strlen(whole);
+
+    snprintf(whole + length, sizeof whole - length, "%s%s", length ? "/" : "", path);
+    return whole;
+}
+
 static int read_argument(char *word, int allowed, struct request *request)
 {
     uint32_t seconds;
@@ -368,6 +405,10 @@ static int read_argument(char *word, int allowed, struct request *request)
     }
     if ((allowed & MAX_WAIT) && !strncasecmp(word, "MaxWait=", 8) && !options_number(word + 8, UINT16_MAX, &seconds)) {
         request->max_wait = word + 8;
+        return 0;
+    }
+    if ((allowed & IMAGE_DIRECTORY) && !strncasecmp(word, "ImageDir=", 9) && word[9]) {
+        request->images = absolute(word + 9);
         return 0;
     }
     fprintf(stderr, "error: Invalid input: %s\nRequest aborted\n", word);
@@ -421,7 +462,7 @@ static int scontrol(int argc, char **argv)
 
 const struct command command_scontrol = {
     .name = "scontrol",
-    .operands = "checkpoint OPERATION JOB[.STEP] [MaxWait=SECONDS]",
+    .operands = "checkpoint OPERATION JOB[.STEP] [MaxWait=SECONDS] [ImageDir=DIR]",
     .summary = "scontrol(1) with its word 'checkpoint' back",
     .notes = "OPERATION is create (an image of each step), vacate (and end it), requeue (and\n"
              "run the job again from there), restart (run a job that has ended again), able,\n"

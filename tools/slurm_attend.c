@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../core/kinds/kind.h"
+#include "../core/slurm/slurm.h"
 #include "commands.h"
 #include "locate.h"
 #include "slurm_book.h"
@@ -104,7 +105,7 @@ static int know_job(struct job *job, const char *script)
 /* A life that begins anew must not repeat the lines of the former one. */
 static void settle_output(const struct job *job)
 {
-    const char *restarts = getenv(ENV_SLURM_RESTARTS);
+    const char *restarts = getenv(ENV_SLURM_RESTARTS), *from = getenv(ENV_FROM);
     struct job_images images;
 
     if (!restarts || !atoi(restarts)) {
@@ -112,6 +113,8 @@ static void settle_output(const struct job *job)
         return;
     }
     job_images_find(job->directory, job->number, &images);
+    if (!images.count && from)
+        job_images_find(from, job->number, &images);
     if (!images.count)
         book_cut_output(job->directory, job->number);
 }
@@ -321,6 +324,17 @@ static void prefer_wrappers(void)
     free(value);
 }
 
+/* What the plugin does before we are there. */
+static void take_from(const struct job *job)
+{
+    const char *restarts = getenv(ENV_SLURM_RESTARTS);
+    char directory[MAX_PATH];
+
+    unsetenv(ENV_FROM); /* of the job that has submitted this one */
+    if (restarts && atoi(restarts) && slurm_take_from(getenv("XDG_STATE_HOME"), getenv("HOME"), job->number, directory))
+        setenv(ENV_FROM, directory, 1);
+}
+
 static int start_script(struct job *job, char **argv)
 {
     sigset_t all, before;
@@ -355,6 +369,8 @@ static int attend(int argc, char **argv)
     status = know_job(&job, argv[optind]);
     if (status)
         return status;
+    if (!number)
+        take_from(&job);
     settle_output(&job);
     job.script = (pid_t)number;
     if (!number)

@@ -19,18 +19,27 @@ static const char *setting(const char *name)
     return value && *value ? value : NULL;
 }
 
+static int has_image(const char *directory)
+{
+    const char *job = setting(ENV_SLURM_JOB), *step = setting(ENV_SLURM_STEP);
+    char image[MAX_PATH + 2 * MAX_ID];
+
+    snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job ? job : "", step ? step : "");
+    return !access(image, F_OK);
+}
+
 /* A step of a job that was requeued goes on from its image, if it had one. */
 static int goes_on(char directory[MAX_PATH])
 {
-    const char *restarts = setting(ENV_SLURM_RESTARTS), *where = setting(ENV_DIRECTORY), *job = setting(ENV_SLURM_JOB), *step = setting(ENV_SLURM_STEP);
-    char image[MAX_PATH + 2 * MAX_ID];
+    const char *restarts = setting(ENV_SLURM_RESTARTS), *where = setting(ENV_DIRECTORY), *from = setting(ENV_FROM);
 
-    if (!restarts || !atoi(restarts) || !job || !step || (!where && !getcwd(directory, MAX_PATH)))
+    if (!restarts || !atoi(restarts) || (!where && !getcwd(directory, MAX_PATH)))
         return 0;
+    if (from && has_image(from))
+        where = from;
     if (where)
         snprintf(directory, MAX_PATH, "%s", where);
-    snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
-    return !access(image, F_OK);
+    return has_image(directory);
 }
 
 static int print_preload(void)

@@ -12,26 +12,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* The directory, made when it is missing. */
+#include "../core/slurm/slurm.h"
+
 static int state_directory(char *path, size_t size)
 {
-    const char *own = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    const char *home = getenv("HOME");
     const struct passwd *user = home && *home ? NULL : getpwuid(geteuid());
-    int length;
 
-    if (user)
-        home = user->pw_dir;
-    if (!home && !(own && *own == '/'))
-        return -ENOENT;
-    length = own && *own == '/' ? snprintf(path, size, "%s/stasis", own) : snprintf(path, size, "%s/.local/state/stasis", home);
-    if (length < 0 || (size_t)length >= size)
-        return -ENAMETOOLONG;
-    for (char *slash = path; (slash = strchr(slash + 1, '/'));) {
-        *slash = 0;
-        mkdir(path, 0700); /* what cannot be made is said by the last one */
-        *slash = '/';
-    }
-    return mkdir(path, 0700) && errno != EEXIST ? -errno : 0;
+    return slurm_state_directory(getenv("XDG_STATE_HOME"), user ? user->pw_dir : home, path, size);
 }
 
 static void read_file(struct state *state)

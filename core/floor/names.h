@@ -13,6 +13,7 @@
 #define ENV_BATCH_DIRECTORY "SBATCH_CHECKPOINT_DIR"
 #define ENV_SUBMITTED      "SLURM_CHECKPOINT_SUBMITTED" /* sbatch to stasis attend: options that Slurm does not hand on */
 #define ENV_CLEANUP        "SLURM_CHECKPOINT_CLEANUP" /* 1: sbatch --cleanup; to stasis attend */
+#define ENV_FROM           "SLURM_CHECKPOINT_FROM" /* in this life, steps that have an image in this directory go on from it */
 #define ENV_ATTENDED       "STASIS_ATTENDED"       /* 1 in a batch script that stasis attend stands by */
 #define ENV_PROLOG         "STASIS_TASK_PROLOG"    /* the user's own task prolog, for ours */
 #define ENV_STDOUT         "SLURM_CHECKPOINT_STDOUT" /* srun to its task: see slurm/output.c */
@@ -69,6 +70,7 @@
 #define ROLL_NAME          "roll." /* and what their savers agree by: see roll.h */
 #define RESUMED_SUFFIX     ".resumed" /* <dir>/<job>.<step>.resumed: see restorer/attempts.c */
 #define BOOK_SUFFIX        ".book"    /* <dir>/<job>.book: see tools/slurm_book.c */
+#define FROM_SUFFIX        ".from"    /* <state>/<job>.from: ENV_FROM for the job's next life, see core/slurm/state.c */
 #define MARK_SUFFIX        ".step"    /* <dir>/<job>.<step>.step: see slurm/steps.c */
 #define TAIL_SUFFIX        ".stasis-tail" /* behind the name of an output file: what was written after the checkpoint */
 #define DEFAULT_KEEP       2

@@ -3,6 +3,8 @@
 #ifndef STASIS_SLURM_H
 #define STASIS_SLURM_H
 
+#include <stddef.h>
+
 /* command_line.c: the words of this process's command line, NULL-terminated, to be freed. NULL when it cannot be read. */
 char **command_line(int *ret_count);
 
@@ -15,6 +17,14 @@ void submitted_append(void);
 void submitted_end_append(void);
 /* In sbatch: what the job must know of this command line and its environment, for `stasis attend`. */
 void submitted_note(void);
+
+/* state.c: the directory for what is remembered of jobs, made when it is missing; own and home are XDG_STATE_HOME and HOME, NULL: not
+ * set. -errno. */
+int slurm_state_directory(const char *own, const char *home, char *path, size_t size);
+/* `scontrol checkpoint restart JOB ImageDir=DIR`: a note for the job's next life, and whoever begins that takes it away, to
+ * directory[MAX_PATH]. -errno; 1 when there was one. */
+int slurm_note_from(const char *own, const char *home, const char *job, const char *directory);
+int slurm_take_from(const char *own, const char *home, const char *job, char *directory);
 
 /* output.c, in srun: the files that it would write its task's output to, for the shim. */
 void output_note(void);

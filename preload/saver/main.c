@@ -149,13 +149,19 @@ static void fill_header(struct step *step)
     free(command);
 }
 
+static const char *images_directory(const struct step *step)
+{
+    return step->request->images ? step->request->images : step->processes->page->directory;
+}
+
 /* The last generation there was: the page's, or that of the image in the directory, since the page is a new one after
  * exec. */
-static uint64_t last_generation(const struct agent_page *page, const char *name)
+static uint64_t last_generation(const struct step *step, const char *name)
 {
+    const struct agent_page *page = step->processes->page;
     uint64_t generation = page->generation;
     struct image image;
-    int directory = open(page->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int directory = open(images_directory(step), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     int error = directory < 0 ? -errno : image_open_at(&image, directory, name);
 
     if (directory >= 0)
@@ -208,6 +214,7 @@ static int open_part(struct step *step, struct image_writer *writer)
 static int open_image(struct step *step, struct image_writer *writer, char *name, size_t size)
 {
     const struct agent_page *page = step->processes->page;
+    const char *directory = images_directory(step);
     int status = tasks_are_several(step) ? tasks_join(step) : 0, error;
 
     if (status)
@@ -216,12 +223,12 @@ static int open_image(struct step *step, struct image_writer *writer, char *name
         return open_part(step, writer);
     error = image_name(name, size, page->job, page->step);
     if (!error)
-        image_sweep(page->directory, name);
+        image_sweep(directory, name);
     if (!error)
-        error = image_writer_open(writer, page->directory, name);
+        error = image_writer_open(writer, directory, name);
     if (error)
-        return fail_open(step, page->directory, error);
-    step->generation = last_generation(page, name);
+        return fail_open(step, directory, error);
+    step->generation = last_generation(step, name);
     return 0;
 }
 
@@ -400,6 +407,7 @@ static int read_options(int count, char **arguments, struct request *request)
 {
     static const struct option options[] = {
         { "directory", required_argument, NULL, 'd' }, { "pid-namespace", required_argument, NULL, 'n' },
+        { "images", required_argument, NULL, 'i' },
         { "requester", required_argument, NULL, 'r' }, { "max-wait", required_argument, NULL, 'w' },
         { "stop", no_argument, NULL, 's' },            { "verbose", no_argument, NULL, 'v' },
         { 0 },
@@ -410,6 +418,9 @@ static int read_options(int count, char **arguments, struct request *request)
         switch (option) {
         case 'd':
             request->directory = optarg;
+            break;
+        case 'i':
+            request->images = optarg;
             break;
         case 'n':
             request->pid_namespace = strtoull(optarg, NULL, 10);

@@ -12,6 +12,7 @@
 
 struct request {
     const char *directory;    /* the run's, in the registry */
+    const char *images;       /* where this image goes; NULL: where the program's others are. Not of several tasks */
     uint64_t pid_namespace;   /* whose processes are meant */
     int starter;              /* pid of our parent as we began: a stub of the program's, when a program asked */
     int requester;            /* pid of the process that asked by signal or interval; 0: a person at our stderr */

@@ -78,6 +78,12 @@ scontrol_checkpoint() {
     run --separate-stderr stasis scontrol checkpoint "$@"
 }
 
+# The program may still be on its way.
+takes_image() {
+    scontrol_checkpoint create "$1"
+    [ "$status" = 0 ]
+}
+
 # All elements of it: squeue does not list a job for a moment while it is requeued.
 has_ended() {
     ! scontrol show job "$1" | grep -o 'JobState=[A-Z_]*' | grep -qvE 'COMPLETED|FAILED|TIMEOUT|CANCELLED'
