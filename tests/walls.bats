@@ -498,6 +498,8 @@ restarted_guest() {
     if [ ${#BECOME[@]} -gt 0 ] || [ "$(id -u)" != 0 ]; then
         [ "$(awk '/^Cap(Inh|Prm|Eff|Amb):/ { print $2 }' "/proc/$INNER/status" | sort -u)" = 0000000000000000 ]
     fi
+    # the test's own is its group, as it was before
+    [ "$(ps -o pgid= -p "$INNER")" = "$(ps -o pgid= -p "$PID")" ] || fail "a group of its own"
     [ -e "/proc/$INNER/root/proc/$OUTER/status" ]
     [ ! -e "/proc/$INNER/root/proc/$$/status" ]
     [ "$(find "/proc/$INNER/root/dev/shm" -mindepth 1 -maxdepth 1 | wc -l)" = 1 ]
