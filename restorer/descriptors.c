@@ -208,3 +208,17 @@ int descriptors_send(struct restoring *restoring, struct reader record)
     shared = find(restoring, descriptor.number, &is_first);
     return shared && is_first && shared->held < 0 ? (int)passing_send(shared->mail[0], &descriptor.number, 1) : 0;
 }
+
+void descriptors_let_go(struct restoring *restoring)
+{
+    for (size_t i = 0; i < restoring->sharing_count; i++) {
+        struct shared_description *shared = &restoring->sharing[i];
+        if (shared->held < 0)
+            continue;
+        for (size_t later = i + 1; later < restoring->sharing_count; later++)
+            if (restoring->sharing[later].held == shared->held)
+                restoring->sharing[later].held = -1;
+        close(shared->held);
+        shared->held = -1;
+    }
+}

@@ -17,5 +17,8 @@ int descriptors_open(struct restoring *restoring, struct reader record);
 int descriptors_wire(struct restoring *restoring, struct reader record);
 /* Behind its kind's `wire`: others may wait for it. 0 or -errno. */
 int descriptors_send(struct restoring *restoring, struct reader record);
+/* In each process, when all its descriptors are in place: what is held besides them is closed. A POSIX lock would be lost by that
+ * later: that happens whenever its process closes any descriptor of the file. */
+void descriptors_let_go(struct restoring *restoring);
 
 #endif

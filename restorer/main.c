@@ -213,6 +213,7 @@ static int become(void *context)
     if (own->index == 0 && (status = tasks_meet(own->streams[2])))
         tree_fail(tree, own, status);
     meet(tree, own, STAGE_WIRED, wire(tree, own));
+    descriptors_let_go(own);
     meet(tree, own, STAGE_READY, walk(own, STEP_LAST));
     if (own->index == 0 && (status = tasks_meet_again(own->streams[2])))
         tree_fail(tree, own, status);

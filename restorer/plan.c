@@ -89,6 +89,8 @@ int plan_jump(struct restoring *restoring)
         return EXIT_SYSTEM;
     plan->mm.exe_fd = (uint32_t)executable;
     close_range((unsigned)executable + 1, (unsigned)restoring->own_end - 1, 0);
+    if (locks_take_again(restoring)) /* a stream of the command's may have been a file that the program has locked */
+        return EXIT_SYSTEM;
     /* left registered, the kernel would kill us once its page is gone (rseq(2)) */
     syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, RSEQ_LENGTH, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
     __asm__ volatile("mov %0, %%rsp\n\t"

@@ -9,6 +9,26 @@ load helpers
     stasis show "$IMAGE" | grep -q 'record lock, exclusive, bytes 3 to 6$'
 }
 
+@test "locks of parent and child, on files that both have open" {
+    all_lives locks "$GUESTS/locks" 1 family
+}
+
+@test "a lock on the file that is the program's output, and the restart command's" {
+    local program='import fcntl,os,sys,time
+fcntl.lockf(1, fcntl.LOCK_EX, 4, 987654)
+open(os.environ["GUEST_READY"], "w").close()
+while os.path.exists("hold"): time.sleep(0.01)
+print(sum(line.split()[6:] == ["987654", "987657"] for line in open("/proc/locks")), flush=True)'
+    : >"$T/hold"
+    start_guest output /usr/bin/python3 -c "$program"
+    take "$PID"
+    kill_hard "$PID"
+    rm "$T/hold"
+    restart output "$IMAGE"
+    wait_exit "$PID"
+    [ "$(cat "$T/output.out")" = 1 ]
+}
+
 @test "a lock that somebody else holds refuses the restart by name, before anything is changed" {
     start_guest locks "$GUESTS/locks" 2
     take "$PID"

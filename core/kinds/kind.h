@@ -391,6 +391,7 @@ uint32_t traits_policy_count(const struct reader *record); /* thread_traits.c: m
 int timers_list(struct saving *saving, const char *text, struct agent_timer *timers, uint32_t *ret_count);
 uint32_t timers_count(const struct reader *record);
 uint32_t waiting_count(const struct reader *record); /* waiting_signals.c */
+int locks_take_again(struct restoring *restoring); /* locks.c: when all that is ours is closed. 0 or -errno */
 uint32_t jobs_count(const struct reader *record); /* jobs.c: children to be stopped */
 
 /* memory.c, saver's side: is the mapped file still the one at that path? Does any process of the step write to a file by mapping it?

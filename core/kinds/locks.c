@@ -114,8 +114,9 @@ static int locks_check(struct restoring *restoring, struct reader *reader)
     return reader->error;
 }
 
-/* Twice: in `open`, before anything is changed, since somebody may have been quicker; and last of all, for a POSIX lock is
- * lost when its process closes any descriptor of the file, and other kinds may have opened the same file for a moment.
+/* Three times: in `open`, before anything is changed, since somebody may have been quicker; and when all descriptors are in place, for a
+ * POSIX lock is lost when its process closes any descriptor of the file, and other kinds may have opened the same file for a moment;
+ * and when what is ours has been closed, too.
  * What is held already is taken again without harm. */
 static int locks_take(struct restoring *restoring, struct reader *reader)
 {
@@ -136,6 +137,16 @@ static int locks_take(struct restoring *restoring, struct reader *reader)
                  path);
     free(path);
     return failed;
+}
+
+int locks_take_again(struct restoring *restoring)
+{
+    struct reader reader;
+    int error = 0;
+
+    for (size_t at = 0; !error && image_next_of(restoring->image, TAG_LOCK, restoring->index, &at, &reader);)
+        error = locks_take(restoring, &reader);
+    return error;
 }
 
 /* A file that files_wire is to make from the image is not there yet, and nobody can have it locked. */

@@ -65,13 +65,6 @@ static uint64_t mask_of(const char *status, const char *key)
     return text ? strtoull(text, NULL, 16) : 0;
 }
 
-/* The stop signal, and the trigger while nobody but us wants it. */
-static uint64_t ours(const struct agent_page *page)
-{
-    uint64_t trigger = page->trigger_owned ? 0 : UINT64_C(1) << (page->trigger_signal - 1);
-    return UINT64_C(1) << (STOP_SIGNAL - 1) | trigger;
-}
-
 /* Room for all that this user has waiting anywhere, and for some that may come. To be taken out and put back again, they must
  * find room in the kernel's queue, too. */
 static int make_waiting_room(struct process *process, const char *status)
@@ -99,14 +92,14 @@ static int ask_thread(struct process *process, uint32_t tid, const char *status)
     return error ? fail_with(process, error, "the signals that wait") : 0;
 }
 
-/* 1 when signals wait for a thread, or, for the main one, for the process. */
+/* 1 when signals wait for a thread, or, for the main one, for the process. Those that are ours the thread knows. */
 static int has_waiting(const struct process *process, uint32_t tid, const char *status)
 {
     uint64_t waits = mask_of(status, "SigPnd");
 
     if (tid == process->page->pid)
         waits |= mask_of(status, "ShdPnd");
-    return !!(waits & ~ours(process->page));
+    return !!(waits & ~(UINT64_C(1) << (STOP_SIGNAL - 1)));
 }
 
 int signals_collect(struct process *process)

@@ -161,15 +161,31 @@ static long collect_number(struct agent_page *page, int number, uint32_t tid)
     return error ? error : page->waiting_count < page->waiting_room ? 0 : -E2BIG;
 }
 
-static uint64_t ours(void)
+/* What the calling thread will block when it goes on. */
+static uint64_t mask_of_program(const struct agent_page *page)
 {
-    uint64_t trigger = shim.trigger_owned ? 0 : SYS_SIGNAL_BIT(shim.trigger_signal);
-    return SYS_SIGNAL_BIT(STOP_SIGNAL) | trigger;
+    uint32_t count = __atomic_load_n(&page->parked, __ATOMIC_SEQ_CST), tid = (uint32_t)sys_gettid();
+    uint64_t mask = 0;
+
+    for (uint32_t i = 0; i < count && i < page->thread_room; i++)
+        if (page->threads[i].tid == tid)
+            __builtin_memcpy(&mask, &((const ucontext_t *)page->threads[i].frame)->uc_sigmask, sizeof mask);
+    return mask;
+}
+
+/* The stop signal; and the trigger, but for a program that has something of its own for it, or that blocks it and takes it out by
+ * sigwait() or a signalfd. */
+static uint64_t ours(const struct agent_page *page)
+{
+    uint64_t trigger = SYS_SIGNAL_BIT(shim.trigger_signal);
+    int is_programs = shim.trigger_owned || mask_of_program(page) & trigger;
+
+    return SYS_SIGNAL_BIT(STOP_SIGNAL) | (is_programs ? 0 : trigger);
 }
 
 long waiting_collect(struct agent_page *page)
 {
-    uint64_t set = stop_pending() & ~ours();
+    uint64_t set = stop_pending() & ~ours(page);
     uint32_t tid = (uint32_t)sys_gettid();
     long error = 0;
 
