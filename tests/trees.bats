@@ -63,6 +63,34 @@ nobody_is_left() {
     says_ok grove
 }
 
+@test "trees: a subreaper is told of its own orphans alone, also when they have images taken of them" {
+    local program='import ctypes, os, signal, time
+hold = os.environ["GUEST_READY"] + ".hold"
+told = []
+signal.signal(signal.SIGCHLD, lambda number, frame: told.append(number))
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+down, up = os.pipe()
+child = os.fork()
+if not child:
+    if not os.fork():
+        os.close(up)
+        os.read(down, 1)
+        os._exit(9)
+    os._exit(4)
+assert os.waitpid(child, 0)[1] == 4 << 8
+told.clear()
+open(os.environ["GUEST_READY"], "w").close()
+while os.path.exists(hold): time.sleep(0.01)
+assert not told, told
+os.close(up)
+assert os.wait()[1] == 9 << 8
+try:
+    print("BAD", os.wait())
+except ChildProcessError:
+    print("OK", len(told))'
+    all_lives subreaper "$PYTHON" -c "$program"
+}
+
 @test "trees: a child of the system call comes back like any other" {
     all_lives raw "$GUESTS/family" raw 1
 }

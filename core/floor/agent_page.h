@@ -325,6 +325,7 @@ struct agent_page {
     uint32_t wanted;          /* 1: a saver is about to stop the process, or may be on its way; exec waits for it */
     uint32_t inside;          /* threads that may still look at an order or fill a slot: none when a stop begins */
     uint32_t argument;        /* of an order */
+    uint32_t orphans_come_up; /* 1: to an ancestor in the step (a subreaper), whose wait() would see helpers of ours that are orphans */
     uint32_t saver_pid;       /* who gives the orders, in the process's PID namespace */
     /* Should the saver die while somebody is awake that job control has stopped, he stops again by himself. */
     uint32_t job_stop;        /* as with ORDER_HALT: the process is awake for the stop only; 0: it was not stopped */

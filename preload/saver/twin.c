@@ -140,6 +140,26 @@ static int take(struct process *process, int is_coming)
     return 0;
 }
 
+static int is_below_subreaper(const struct process *process)
+{
+    const struct process *above = members_parent(process);
+
+    while (above && !(above->page && above->page->subreaper))
+        above = members_parent(above);
+    return above != NULL;
+}
+
+/* They say so of themselves when they are described. */
+static void note_subreapers(struct step *step)
+{
+    int are_there = 0;
+
+    for (const struct process *process = step->processes; process; process = process->next)
+        are_there |= !!process->page->subreaper;
+    for (struct process *process = step->processes; process; process = process->next)
+        process->page->orphans_come_up = are_there && is_below_subreaper(process);
+}
+
 /* Each is a process more for a moment; and forks of related processes wait for each other's locks in the kernel, so that more than
  * the CPUs can do only wait. */
 static int forks_at_once(void)
@@ -156,6 +176,7 @@ int twins_take(struct step *step, int (*meanwhile)(struct process *process))
     int ahead = 0, most_ahead = forks_at_once();
     struct process *next = step->processes;
 
+    note_subreapers(step);
     for (struct process *process = step->processes; process && !status; process = process->next, ahead--) {
         process->saving.test_fail = getenv(ENV_TEST_FAIL);
         for (; next && !is_short && ahead < most_ahead; next = next->next, ahead++)

@@ -3,7 +3,7 @@
  *
  * A child that execs gets SIGCHLD as its exit signal back, whatever clone() said, so the saver must not be the
  * program's own child: a stub stands between, a child with the stop signal as its exit signal that never execs. The stub
- * ends at once and the saver goes to init, unless orphans would come to the program itself (PID 1, or a subreaper): then
+ * ends at once and the saver goes to init, unless orphans would come to the program (PID 1, or a subreaper, here or above): then
  * the stub stays until the saver has ended. Both share memory (no page table is copied) and leave the descriptor table. */
 #include <errno.h>
 #include <fcntl.h>
@@ -95,7 +95,7 @@ void saver_start(void)
         __atomic_store_n(&shim.starting, 0, __ATOMIC_SEQ_CST);
         return;
     }
-    stub_stays = stub_orphans_come_to_us();
+    stub_stays = stub_must_stay(shim.page);
     saver_started = 0;
     place = helper_place();
     stub = stub_clone(stub_stack, CLONE_VM | CLONE_FILES | CLONE_PARENT_SETTID | (stub_stays ? STOP_SIGNAL : CLONE_VFORK),

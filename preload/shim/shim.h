@@ -121,7 +121,7 @@ int helper_forget(int pid);              /* 1 when it was one of ours */
 enum { STUB_STACK_BYTES = 16384 };
 /* clone(2) with a function that must not return; `place` for CLONE_PARENT_SETTID, or NULL. The PID, or -errno. */
 long stub_clone(uint8_t *stack, long flags, int32_t *place, void (*run)(void));
-int stub_orphans_come_to_us(void);       /* PID 1 or a subreaper: orphans of our children become our own */
+int stub_must_stay(const struct agent_page *page); /* orphans come to the program: to us (PID 1 or a subreaper), or to one above us */
 
 /* orders.c (island) */
 void orders_obey(struct agent_page *page, uint64_t token);                   /* slot 0 */

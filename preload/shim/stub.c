@@ -25,9 +25,9 @@ long stub_clone(uint8_t *stack, long flags, int32_t *place, void (*run)(void))
     return result;
 }
 
-int stub_orphans_come_to_us(void)
+int stub_must_stay(const struct agent_page *page)
 {
     int subreaper = 0;
     sys_prctl(PR_GET_CHILD_SUBREAPER, (uint64_t)&subreaper, 0, 0, 0);
-    return subreaper || shim.pid == 1;
+    return subreaper || shim.pid == 1 || page->orphans_come_up;
 }

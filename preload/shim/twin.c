@@ -4,8 +4,8 @@
  * It shares the descriptor table until the saver has described the descriptors, then leaves it without closing
  * anything: so no pipe's reader ever waits for an end of file because of it. It is an orphan, forked by a stub, so
  * that no wait() of the program's sees it, nor that of the program it may exec. A program that would get its own
- * orphans back has it as a child instead, with the stop signal as its exit signal: wait() does not see such a child
- * either, and its end calls our handler, which reaps it. */
+ * orphans back, or where another of the step above it would, has it as a child instead, with the stop signal as its exit
+ * signal: wait() does not see such a child either, and its end calls our handler, which reaps it. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
@@ -121,7 +121,7 @@ long twin_make(struct agent_page *page)
     page->twin_order = TWIN_WAIT;
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DOFORK);
     ipc_hide_segments();
-    pid = stub_orphans_come_to_us() ? make_child(page) : make_orphan(page);
+    pid = stub_must_stay(page) ? make_child(page) : make_orphan(page);
     ipc_show_segments();
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
     return pid < 0 ? pid : 0;
