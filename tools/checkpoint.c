@@ -217,14 +217,34 @@ static int enter(pid_t pid, ino_t tasks)
     return error;
 }
 
+/* Savers that we wait for. SIGTERM is theirs: one that has its image safe takes no notice of it, and we have to end as it does. */
+static pid_t *awaited;
+static size_t awaited_count;
+
+static void hand_on(int number)
+{
+    for (size_t i = 0; i < awaited_count; i++)
+        if (awaited[i] > 0)
+            kill(awaited[i], number);
+}
+
+static void await(pid_t *savers, size_t count)
+{
+    awaited = savers;
+    awaited_count = count;
+    signal(SIGTERM, hand_on);
+}
+
 /* Ends as the saver did. With the bubble it is killed: a restart has failed. */
 static int mirror(pid_t child, pid_t door, ino_t tasks)
 {
     int status;
 
+    await(&child, 1);
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR)
             return complain(EXIT_SYSTEM, "cannot wait for %s: %m", SAVER_NAME);
+    await(NULL, 0);
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && pid_namespace_of(door) != tasks)
         return complain(EXIT_NO_IMAGE, "no checkpoint: the program has ended, or its restart has failed");
     if (WIFSIGNALED(status)) {
@@ -321,10 +341,13 @@ static int save_tasks(const struct request *request, const struct program *progr
         if (before == i)
             children[started] = start_save(request, program, doorway(programs, count, program), started), started++;
     }
+    await(children, started);
     for (size_t i = 0; i < started; i++) {
         int one = children[i] < 0 ? complain(EXIT_SYSTEM, "cannot start %s", SAVER_NAME) : status_of(children[i]);
         status = status ? status : one;
+        children[i] = 0; /* its number may be somebody else's by now */
     }
+    await(NULL, 0);
     free(children);
     return started ? status : complain(EXIT_SYSTEM, "no memory");
 }

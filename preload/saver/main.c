@@ -333,8 +333,10 @@ static int checkpoint_once(struct step *step, char *ret_path)
         status = write_image(step, &writer, name, ret_path);
     for (struct process *process = step->processes; process && !status; process = process->next)
         process->page->generation = writer.header.generation;
-    if (!status && step->request->stop)
+    if (!status && step->request->stop) {
+        signal(SIGTERM, SIG_IGN); /* the end of a batch job's last step ends the job, and us with it: the path is still to be said */
         stop_exit_programs(step);
+    }
     stop_resume(step);
     forget_all(step);
     image_writer_close(&writer);
