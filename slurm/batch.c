@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -13,17 +14,23 @@
 /* With what a process becomes the attendant. */
 struct attendant {
     const char *path;
-    char **environment, **script;
+    char **environment, **script; /* the script and its arguments: so many words */
+    int count;
 };
+
+enum { ATTENDANT_WORDS = 4 };
 
 /* When it cannot be executed after all, this process waits as plainly as it can. */
 _Noreturn static void become_attendant(const struct attendant *attendant, pid_t script)
 {
-    char option[32];
+    char option[32], *words[attendant->count + ATTENDANT_WORDS + 1];
     int status = 0;
 
+    memcpy(words, (char *[]){ "stasis", "attend", option, "--" }, sizeof *words * ATTENDANT_WORDS);
+    memcpy(words + ATTENDANT_WORDS, attendant->script, sizeof *words * (size_t)attendant->count);
+    words[attendant->count + ATTENDANT_WORDS] = NULL;
     snprintf(option, sizeof option, "--child=%d", (int)script);
-    execve(attendant->path, (char *[]){ "stasis", "attend", option, "--", attendant->script[0], NULL }, attendant->environment);
+    execve(attendant->path, words, attendant->environment);
     while (waitpid(script, &status, 0) < 0 && errno == EINTR)
         continue;
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
@@ -32,11 +39,9 @@ _Noreturn static void become_attendant(const struct attendant *attendant, pid_t 
 /* It has the script's environment, for PATH and SLURM_CONF. */
 static int make_attendant(spank_t spank, const char *path, struct attendant *ret_attendant)
 {
-    int count = 0;
-
     *ret_attendant = (struct attendant){ .path = path };
     return !access(path, X_OK) && spank_get_item(spank, S_JOB_ENV, &ret_attendant->environment) == ESPANK_SUCCESS
-           && spank_get_item(spank, S_JOB_ARGV, &count, &ret_attendant->script) == ESPANK_SUCCESS && count > 0;
+           && spank_get_item(spank, S_JOB_ARGV, &ret_attendant->count, &ret_attendant->script) == ESPANK_SUCCESS && ret_attendant->count > 0;
 }
 
 void batch_attend(spank_t spank, const char *stasis)

@@ -84,6 +84,17 @@ int slurm_spank_init(spank_t spank, int count, char **arguments)
     return 0;
 }
 
+/* sbatch has taken its options with getopt_long(3): what is behind them is the script. */
+static void keep_options(void)
+{
+    int count = 0;
+    char **line = command_line(&count);
+
+    if (line && optind <= count)
+        submitted_keep(line, optind);
+    free(line);
+}
+
 /* In srun, sbatch and salloc, as the user: option over environment. */
 int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
 {
@@ -95,6 +106,7 @@ int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
     } else if (where == S_CTX_ALLOCATOR) {
         submitted_end_append();
         submitted_note();
+        keep_options();
     } else {
         return 0;
     }
@@ -201,23 +213,30 @@ static void preload(spank_t spank, const char *shim)
     spank_setenv(spank, "LD_PRELOAD", value, 1);
 }
 
+static int has_former(spank_t spank, struct former *ret_former)
+{
+    char value[128], job[64];
+
+    return slurm_former(task_variable(spank, ENV_FORMER, value, sizeof value), task_variable(spank, ENV_SLURM_JOB, job, sizeof job), ret_former);
+}
+
 /* Not S_SLURM_RESTART_COUNT, which is 0 in the steps of some jobs. */
 static int is_later_life(spank_t spank)
 {
     char count[16];
+    struct former former;
 
-    return atoi(task_variable(spank, ENV_SLURM_RESTARTS, count, sizeof count)) > 0;
+    return atoi(task_variable(spank, ENV_SLURM_RESTARTS, count, sizeof count)) > 0 || has_former(spank, &former);
 }
 
-/* 1: the step has an image in this directory, and goes on from it. */
-static int goes_on_from(spank_t spank, const char *directory)
+/* 1: the step has an image of this job in this directory, and goes on from it. */
+static int goes_on_from(spank_t spank, const char *directory, const char *job)
 {
-    char job[64], step[64], image[2 * MAX_PATH];
+    char step[64], image[2 * MAX_PATH];
 
-    task_variable(spank, ENV_SLURM_JOB, job, sizeof job);
     task_variable(spank, ENV_SLURM_STEP, step, sizeof step);
     snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
-    if (!*directory || access(image, F_OK))
+    if (!*directory || !*job || access(image, F_OK))
         return 0;
     spank_setenv(spank, ENV_RESTART, directory, 1);
     spank_setenv(spank, ENV_JOB, job, 1); /* there may be images of other jobs */
@@ -227,13 +246,18 @@ static int goes_on_from(spank_t spank, const char *directory)
 /* A step of a job that was requeued goes on from its image, if it had one. 1: it does. */
 static int goes_on(spank_t spank)
 {
-    char from[MAX_PATH], directory[MAX_PATH];
+    char from[MAX_PATH], directory[MAX_PATH], job[64];
+    struct former former;
 
     if (!is_later_life(spank))
         return 0;
+    has_former(spank, &former);
+    task_variable(spank, ENV_SLURM_JOB, job, sizeof job);
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && !getcwd(directory, sizeof directory))
         return 0;
-    return goes_on_from(spank, task_variable(spank, ENV_FROM, from, sizeof from)) || goes_on_from(spank, directory);
+    task_variable(spank, ENV_FROM, from, sizeof from);
+    return goes_on_from(spank, from, job) || goes_on_from(spank, directory, job) || goes_on_from(spank, from, former.images)
+           || goes_on_from(spank, directory, former.images);
 }
 
 /* What the user has asked for; *ret_is_restart: also to restart. */
@@ -286,6 +310,21 @@ static void take_from(spank_t spank)
         spank_setenv(spank, ENV_FROM, directory, 1);
 }
 
+/* The marks and the book of the former job, before the script or anybody else looks for them. */
+static void take_over(spank_t spank, const char *directory)
+{
+    char value[128], job[64], whole[192];
+    struct former former;
+
+    task_variable(spank, ENV_SLURM_JOB, job, sizeof job);
+    if (slurm_former_begins(task_variable(spank, ENV_FORMER, value, sizeof value), job, whole, sizeof whole))
+        spank_setenv(spank, ENV_FORMER, whole, 1);
+    if (has_former(spank, &former))
+        slurm_take_over(directory, former.job, job);
+    else
+        spank_unsetenv(spank, ENV_FORMER); /* of the job that has submitted this one */
+}
+
 static void begin_batch(spank_t spank, int count, char **arguments)
 {
     const char *stasis = argument(count, arguments, "stasis");
@@ -297,6 +336,7 @@ static void begin_batch(spank_t spank, int count, char **arguments)
     set_defaults(spank, count, arguments);
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && getcwd(directory, sizeof directory))
         spank_setenv(spank, ENV_DIRECTORY, directory, 1); /* one for all steps, wherever the script goes */
+    take_over(spank, task_variable(spank, ENV_DIRECTORY, directory, sizeof directory));
     spank_unsetenv(spank, ENV_FROM); /* of the job that has submitted this one */
     if (is_later_life(spank))
         take_from(spank);

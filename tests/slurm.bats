@@ -62,10 +62,6 @@ is_later_than() {
     [ "$STATUS" = 143 ] || fail "status $STATUS"
 }
 
-is_task_back() {
-    find_processes | grep -q stasis-keeper
-}
-
 @test "slurm: bad options are refused at once; without options nothing is preloaded" {
     become_job_user
     run as_user srun --checkpoint=soon true

@@ -101,3 +101,42 @@ word() {
     diff <(primes 100) "$T/moved.out" || fail "$(cat "$T/moved.err")"
     [ -z "$(ls -A "$T/.local/state/stasis")" ] || fail "$(ls "$T/.local/state/stasis")"
 }
+
+# The last one: numbers of jobs begin again.
+@test "slurm: scontrol checkpoint: restart of a job that Slurm has forgotten submits it anew, twice" {
+    local former first
+    become_job_user
+    mkdir "$T/from here"
+    own "$T/from here"
+    printf '%s\n' '#!/bin/bash' "#SBATCH --checkpoint=0 --checkpoint-dir=$IMAGES" 'echo "begins $*: $WORD"' \
+        "srun -n 1 sh -c 'echo >>$T/once'" "srun -n 1 python3 $APPS/primes.py 100 0.01 $T/ready.hold" >"$T/job.sh"
+    own "$T/job.sh"
+    hold
+    as_user srun --quiet true # so that the numbers will differ
+    JOB=$(as_user env -C "$T/from here" "WORD=a 'b'" sbatch --parsable -n 2 -J "its name" -o "$T/job.out" ../job.sh one "two three")
+    first=$JOB
+    until_true 60 has_lines "$T/job.out" 51
+    for _ in 1 2; do
+        former=$JOB
+        scontrol_checkpoint vacate "$JOB"
+        [ "$status" = 0 ] && [ "$output" = "$IMAGES/$first.1.ckpt" ] || fail "status $status: $output $stderr"
+        until_true 60 job_is_over "$JOB"
+        cluster_forget
+        scontrol_checkpoint restart "$JOB"
+        [ "$status" = 1 ] && [[ $stderr == *"Invalid job id specified"*"ImageDir=DIR"* ]] || fail "status $status: $output $stderr"
+        scontrol_checkpoint restart "$JOB" "ImageDir=images" StickToNodes
+        [ "$status" = 1 ] && [[ $stderr == *"nobody knows its nodes"* ]] || fail "status $status: $output $stderr"
+        scontrol_checkpoint restart "$JOB" "ImageDir=images"
+        [ "$status" = 0 ] || fail "status $status: $output $stderr"
+        JOB=$output
+        [ "$(word "$JOB" JobName)" = "its" ] && [ "$(word "$JOB" NumCPUs)" = 2 ] || fail "$(scontrol show job "$JOB")"
+        until_true 60 is_task_back || fail "$(cat "$T/job.out"; scontrol show job "$JOB")" # a request takes the number of a step: not before this one has its own
+        until_true 60 takes_image "$JOB"
+        [ "$output" = "$IMAGES/$first.1.ckpt" ] || fail "it did not go on: $output"
+    done
+    release
+    until_true 90 has_ended "$JOB"
+    diff <(echo "begins one two three: a 'b'"; primes 100) "$T/job.out" || fail "$(cat "$T/job.out")"
+    [ "$(wc -l <"$T/once")" = 1 ] || fail "a step that had ended ran again"
+    [ -z "$(find "$IMAGES" -name '*.book' -o -name '*.step')" ] || fail "$(ls "$IMAGES")"
+}

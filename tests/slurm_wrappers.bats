@@ -95,3 +95,33 @@ teardown_file() {
     run as_user env "PATH=$links:/usr/bin:/bin" salloc --quiet --checkpoint=0 --checkpoint-dir=images srun env
     [[ $status = 0 && $output == *"LD_PRELOAD="*"SLURM_CHECKPOINT_DIR=$IMAGES"* ]] || [[ $output == *"SLURM_CHECKPOINT_DIR=$IMAGES"*"LD_PRELOAD="* ]] || fail "$output"
 }
+
+# The last one: numbers of jobs begin again.
+@test "slurm: stasis sbatch: an element of an array that Slurm has forgotten is submitted anew, alone, and goes on" {
+    local former
+    become_job_user
+    hold
+    printf '%s\n' '#!/bin/bash' '#SBATCH -o job.%a.out --checkpoint=0 --checkpoint-dir images' 'echo "begins $*, $SLURM_ARRAY_TASK_ID"' \
+        "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold" >"$T/job.sh"
+    own "$T/job.sh"
+    former=$(stasis sbatch --parsable --array=7,8 "$T/job.sh" one) || fail "it was not submitted"
+    until_true 60 has_lines "$T/job.7.out" 51
+    until_true 60 has_lines "$T/job.8.out" 51
+    former=$(squeue -h -j "${former}_7" -o %A)
+    scontrol_checkpoint vacate "$former"
+    [ "$status" = 0 ] && [ "$output" = "$IMAGES/$former.0.ckpt" ] || fail "status $status: $output $stderr"
+    release
+    until_true 90 has_ended "$former"
+    until_true 60 cluster_is_empty
+    hold
+    cluster_forget
+    scontrol_checkpoint restart "$former" ImageDir=images
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    JOB=$output
+    [ "$(scontrol show job "$JOB" | grep -c JobId=)" = 1 ] || fail "$(scontrol show job "$JOB")"
+    until_true 60 is_task_back || fail "$(cat "$T/job.7.out"; scontrol show job "$JOB")"
+    release
+    until_true 90 has_ended "$JOB"
+    diff <(echo "begins one, 7"; primes 100) "$T/job.7.out" || fail "$(cat "$T/job.7.out")"
+    diff <(echo "begins one, 8"; primes 100) "$T/job.8.out" || fail "$(cat "$T/job.8.out")"
+}

@@ -14,6 +14,7 @@
 #include "commands.h"
 #include "slurm_commands.h"
 #include "slurm_nodes.h"
+#include "slurm_request.h"
 #include "slurm_state.h"
 #include "../core/slurm/slurm.h"
 
@@ -232,14 +233,29 @@ static int requeue_on(struct request *request, char *nodes)
     return status ? status : slurm_run((char *[]){ "scontrol", "update", "JobId", request->job, words, NULL });
 }
 
-/* A job that has ended and that Slurm still knows is run again, and goes on from its images. */
+/* One that Slurm has forgotten. Only its images' directory knows of it. */
+static int submit_anew(const struct request *request)
+{
+    int status;
+
+    if (request->sticks)
+        return complain(EXIT_SCONTROL, "Slurm has forgotten job %s, and so nobody knows its nodes: leave StickToNodes out", request->job);
+    status = request->step ? EXIT_NO_IMAGE : request_submit(request->images ? request->images : ".", request->job);
+    if (status != EXIT_NO_IMAGE)
+        return status;
+    complain_slurm("Invalid job id specified");
+    return complain(EXIT_SCONTROL, "Slurm has forgotten job %s, or never had it; to submit it anew, name the directory of its images with ImageDir=DIR",
+                    request->job);
+}
+
+/* A job that has ended is run again, and goes on from its images. */
 static int operation_restart(struct request *request)
 {
     char *state = job_word(request->job, "JobState"), *nodes = request->sticks ? job_word(request->job, "NodeList") : NULL;
     int status;
 
     if (!state)
-        status = complain_slurm("Invalid job id specified");
+        status = submit_anew(request);
     else if (request->step)
         status = complain_slurm("Requested operation not supported on this system");
     else if (!strcmp(state, "PENDING") || !strcmp(state, "RUNNING") || !strcmp(state, "SUSPENDED") || !strcmp(state, "COMPLETING"))

@@ -19,6 +19,7 @@
 #include "slurm_book.h"
 #include "slurm_commands.h"
 #include "slurm_images.h"
+#include "slurm_request.h"
 #include "slurm_script.h"
 #include "stand_in.h"
 
@@ -36,6 +37,7 @@ struct job {
     const char *number;         /* SLURM_JOB_ID */
     char name[2 * MAX_ID];      /* the same, or ARRAY_ELEMENT: the number of an array's last element means the whole array */
     const char *directory;
+    struct former former;       /* images may have its number */
     pid_t script, worker;       /* worker: takes the last images, and asks for the requeue */
     int64_t began;              /* seconds since 1970 */
     int64_t limit;              /* in seconds, of this life; 0 when not known yet */
@@ -82,6 +84,27 @@ static void read_wishes(struct job *job, const char *script)
     free(words);
 }
 
+static void find_images(const struct job *job, struct job_images *ret_images)
+{
+    *ret_images = (struct job_images){ 0 };
+    job_images_add(job->directory, job->number, ret_images);
+    if (*job->former.images)
+        job_images_add(job->directory, job->former.images, ret_images);
+}
+
+/* The plugin has done it before we are there. */
+static void know_former(struct job *job)
+{
+    char whole[192];
+
+    if (slurm_former_begins(getenv(ENV_FORMER), job->number, whole, sizeof whole))
+        setenv(ENV_FORMER, whole, 1);
+    if (slurm_former(getenv(ENV_FORMER), job->number, &job->former))
+        slurm_take_over(job->directory, job->former.job, job->number);
+    else
+        unsetenv(ENV_FORMER); /* of the job that has submitted this one */
+}
+
 static int know_job(struct job *job, const char *script)
 {
     const char *array = getenv(ENV_SLURM_ARRAY), *element = getenv(ENV_SLURM_ELEMENT);
@@ -97,24 +120,28 @@ static int know_job(struct job *job, const char *script)
         snprintf(job->name, sizeof job->name, "%s", job->number);
     if (!job->directory || !*job->directory)
         job->directory = getcwd(here, sizeof here) ? here : ".";
+    know_former(job);
     job->began = time(NULL);
     read_wishes(job, script);
     return 0;
 }
 
 /* A life that begins anew must not repeat the lines of the former one. */
-static void settle_output(const struct job *job)
+static void settle_output(const struct job *job, char **script)
 {
     const char *restarts = getenv(ENV_SLURM_RESTARTS), *from = getenv(ENV_FROM);
     struct job_images images;
 
-    if (!restarts || !atoi(restarts)) {
+    if (!*job->former.job && (!restarts || !atoi(restarts))) {
         book_begin(job->directory, job->number);
+        request_note(job->directory, job->number, script);
         return;
     }
-    job_images_find(job->directory, job->number, &images);
-    if (!images.count && from)
-        job_images_find(from, job->number, &images);
+    if (*job->former.job)
+        request_note_former(job->directory, job->number, job->former.images);
+    find_images(job, &images);
+    if (from)
+        job_images_add(from, job->number, &images);
     if (!images.count)
         book_cut_output(job->directory, job->number);
 }
@@ -182,7 +209,7 @@ static int end_life(const struct job *job)
         return complain(EXIT_SYSTEM, "cannot find myself: %m");
     self[length] = 0;
     slurm_run((char *[]){ self, "scontrol", "checkpoint", "create", (char *)job->name, NULL });
-    job_images_find(job->directory, job->number, &images);
+    find_images(job, &images);
     if (!images.count || images.newest < job->began)
         return complain(EXIT_REFUSED, "the time limit of job %s comes, and it has no image of its last %" PRId64 " seconds; it is not requeued",
                         job->name, (int64_t)time(NULL) - job->began);
@@ -209,7 +236,7 @@ static int64_t lead(const struct job *job)
     struct job_images images;
     int64_t seconds;
 
-    job_images_find(job->directory, job->number, &images);
+    find_images(job, &images);
     seconds = MARGIN + COSTS * images.seconds;
     if (seconds > job->limit / 2)
         seconds = job->limit / 2;
@@ -267,6 +294,8 @@ static void clean_up(const struct job *job)
 
     if (began >= 0)
         job_images_remove(job->directory, job->number, began);
+    if (began >= 0 && *job->former.images)
+        job_images_remove(job->directory, job->former.images, began);
 }
 
 _Noreturn static void end_with_script(const struct job *job, int status)
@@ -277,7 +306,7 @@ _Noreturn static void end_with_script(const struct job *job, int status)
     if (job->worker) /* a requeue that has begun must not be overtaken by our end */
         while (waitpid(job->worker, &worker, 0) < 0 && errno == EINTR)
             continue;
-    job_images_find(job->directory, job->number, &images);
+    find_images(job, &images);
     if (status && job->is_to_requeue && !job->worker && images.count && is_preempted(job)
         && !slurm_run((char *[]){ "scontrol", "requeue", (char *)job->name, NULL }))
         wait_to_be_ended();
@@ -371,7 +400,7 @@ static int attend(int argc, char **argv)
         return status;
     if (!number)
         take_from(&job);
-    settle_output(&job);
+    settle_output(&job, argv + optind);
     job.script = (pid_t)number;
     if (!number)
         status = start_script(&job, argv + optind);

@@ -80,7 +80,7 @@ static void print_attendant(FILE *out)
 
 /* ---- the file ---- */
 
-static char *make_path(const char *script)
+char *batch_make_path(const char *script)
 {
     const char *slash = script ? strrchr(script, '/') : NULL, *base = slash ? slash + 1 : script ? script : "sbatch";
     const char *temporary = getenv("TMPDIR");
@@ -124,7 +124,7 @@ char *batch_rewrite(const char *script, struct wishes *wishes)
 {
     struct rewriting rewriting = { .wishes = wishes, .waits = -1 };
     size_t length = 0;
-    char *text = script_read(script ? fopen(script, "re") : stdin, &length), *path = text ? make_path(script) : NULL;
+    char *text = script_read(script ? fopen(script, "re") : stdin, &length), *path = text ? batch_make_path(script) : NULL;
     int error = text ? path ? 0 : -errno : -EINVAL;
 
     if (!error) {

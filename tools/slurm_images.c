@@ -38,17 +38,16 @@ static void add(struct job_images *images, const char *path)
     image_close(&image);
 }
 
-void job_images_find(const char *directory, const char *job, struct job_images *ret_images)
+void job_images_add(const char *directory, const char *job, struct job_images *images)
 {
     char path[MAX_PATH + 256];
     DIR *entries = opendir(directory);
     struct dirent *entry;
 
-    *ret_images = (struct job_images){ 0 };
     while (entries && (entry = readdir(entries)))
         if (is_of_job(entry->d_name, job)) {
             snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
-            add(ret_images, path);
+            add(images, path);
         }
     if (entries)
         closedir(entries);

@@ -12,7 +12,8 @@ struct job_images {
     uint64_t bytes;    /* of all of them */
 };
 
-void job_images_find(const char *directory, const char *job, struct job_images *ret_images);
+/* Adds those of a job in a directory to what is in *images. */
+void job_images_add(const char *directory, const char *job, struct job_images *images);
 /* Removes all that were taken since then (seconds since 1970), of all its steps, and the parts that belong to them. */
 void job_images_remove(const char *directory, const char *job, int64_t since);
 

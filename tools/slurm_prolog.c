@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "../core/floor/names.h"
+#include "../core/slurm/slurm.h"
 #include "commands.h"
 #include "locate.h"
 
@@ -19,27 +20,36 @@ static const char *setting(const char *name)
     return value && *value ? value : NULL;
 }
 
-static int has_image(const char *directory)
+/* Where a step of a job that goes on has its image, and under which number. */
+struct image_place {
+    char directory[MAX_PATH], job[MAX_ID];
+};
+
+static int is_in(struct image_place *place, const char *directory, const char *job)
 {
-    const char *job = setting(ENV_SLURM_JOB), *step = setting(ENV_SLURM_STEP);
+    const char *step = setting(ENV_SLURM_STEP);
     char image[MAX_PATH + 2 * MAX_ID];
 
-    snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job ? job : "", step ? step : "");
+    if (!directory || !*job || !step)
+        return 0;
+    snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
+    snprintf(place->directory, sizeof place->directory, "%s", directory);
+    snprintf(place->job, sizeof place->job, "%s", job);
     return !access(image, F_OK);
 }
 
 /* A step of a job that was requeued goes on from its image, if it had one. */
-static int goes_on(char directory[MAX_PATH])
+static int goes_on(struct image_place *place)
 {
-    const char *restarts = setting(ENV_SLURM_RESTARTS), *where = setting(ENV_DIRECTORY), *from = setting(ENV_FROM);
+    const char *restarts = setting(ENV_SLURM_RESTARTS), *where = setting(ENV_DIRECTORY), *from = setting(ENV_FROM), *job = setting(ENV_SLURM_JOB);
+    char here[MAX_PATH];
+    struct former former;
 
-    if (!restarts || !atoi(restarts) || (!where && !getcwd(directory, MAX_PATH)))
+    if ((!slurm_former(setting(ENV_FORMER), job, &former) && (!restarts || !atoi(restarts))) || !job)
         return 0;
-    if (from && has_image(from))
-        where = from;
-    if (where)
-        snprintf(directory, MAX_PATH, "%s", where);
-    return has_image(directory);
+    if (!where)
+        where = getcwd(here, sizeof here);
+    return is_in(place, from, job) || is_in(place, where, job) || is_in(place, from, former.images) || is_in(place, where, former.images);
 }
 
 static int print_preload(void)
@@ -57,11 +67,11 @@ static int print_preload(void)
 
 static int print_variables(void)
 {
-    char directory[MAX_PATH];
+    struct image_place place;
 
     printf("unset " ENV_RUN "\n"); /* of the program that has started srun */
-    if (!setting(ENV_RESTART) && goes_on(directory))
-        printf("export " ENV_RESTART "=%s\nexport " ENV_JOB "=%s\n", directory, setting(ENV_SLURM_JOB));
+    if (!setting(ENV_RESTART) && goes_on(&place))
+        printf("export " ENV_RESTART "=%s\nexport " ENV_JOB "=%s\n", place.directory, place.job);
     return print_preload();
 }
 

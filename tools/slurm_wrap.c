@@ -221,6 +221,7 @@ static int run_sbatch(int argc, char **argv)
     submitted_append();
     submitted_note();
     first = strip(&argc, argv, "hHIkOQsuvVW", &wishes);
+    submitted_keep(argv, first);
     argv[0] = "sbatch";
     if (!has_option(argv, first, "--wrap") && !has_option(argv, first, "--help") && !has_option(argv, first, "--version"))
         return submit(argc, argv, first, &wishes);

@@ -17,6 +17,7 @@ int wish_has_value(int wish);
 
 /* slurm_batch.c: `script` (NULL: standard input) without our options, which are noted in wishes unless they are there already, as a file whose path
  * is returned, to be removed with batch_remove. NULL: said already. */
+char *batch_make_path(const char *script);
 char *batch_rewrite(const char *script, struct wishes *wishes);
 void batch_remove(char *path);
 

@@ -13,6 +13,9 @@
 #define ENV_BATCH_DIRECTORY "SBATCH_CHECKPOINT_DIR"
 #define ENV_SUBMITTED      "SLURM_CHECKPOINT_SUBMITTED" /* sbatch to stasis attend: options that Slurm does not hand on */
 #define ENV_CLEANUP        "SLURM_CHECKPOINT_CLEANUP" /* 1: sbatch --cleanup; to stasis attend */
+#define ENV_OPTIONS        "SLURM_CHECKPOINT_OPTIONS" /* sbatch to stasis attend: its options, each but the last with OPTIONS_STOP behind it */
+#define OPTIONS_STOP       '\x1f'
+#define ENV_FORMER         "SLURM_CHECKPOINT_FORMER" /* see core/slurm/former.c */
 #define ENV_FROM           "SLURM_CHECKPOINT_FROM" /* in this life, steps that have an image in this directory go on from it */
 #define ENV_ATTENDED       "STASIS_ATTENDED"       /* 1 in a batch script that stasis attend stands by */
 #define ENV_PROLOG         "STASIS_TASK_PROLOG"    /* the user's own task prolog, for ours */
@@ -22,6 +25,7 @@
 #define ENV_SLURM_JOB      "SLURM_JOB_ID"
 #define ENV_SLURM_STEP     "SLURM_STEP_ID"
 #define ENV_BATCH_OPEN_MODE "SBATCH_OPEN_MODE"     /* these are Slurm's own: srun(1), sbatch(1) */
+#define ENV_BATCH_JOB_NAME "SBATCH_JOB_NAME"
 #define ENV_BATCH_REQUEUE  "SBATCH_REQUEUE"
 #define ENV_BATCH_NO_REQUEUE "SBATCH_NO_REQUEUE"
 #define ENV_BATCH_SIGNAL   "SBATCH_SIGNAL"
@@ -29,6 +33,9 @@
 #define ENV_SLURM_STDERR   "SLURM_STDERRMODE"
 #define ENV_SLURM_LABEL    "SLURM_LABELIO"
 #define ENV_SLURM_PROLOG   "SLURM_TASK_PROLOG"
+#define ENV_SLURM_CONF     "SLURM_CONF"
+#define ENV_SLURM_JOB_NAME "SLURM_JOB_NAME"
+#define ENV_SLURM_SUBMITTED_IN "SLURM_SUBMIT_DIR"
 #define ENV_SLURM_TASKS    "SLURM_STEP_NUM_TASKS"
 #define ENV_SLURM_ARRAY    "SLURM_ARRAY_JOB_ID"
 #define ENV_SLURM_ELEMENT  "SLURM_ARRAY_TASK_ID"

@@ -17,6 +17,8 @@ void submitted_append(void);
 void submitted_end_append(void);
 /* In sbatch: what the job must know of this command line and its environment, for `stasis attend`. */
 void submitted_note(void);
+/* The options among these words (the first is the command, the last the last option), for whoever submits it anew. */
+void submitted_keep(char **words, int count);
 
 /* state.c: the directory for what is remembered of jobs, made when it is missing; own and home are XDG_STATE_HOME and HOME, NULL: not
  * set. -errno. */
@@ -25,6 +27,16 @@ int slurm_state_directory(const char *own, const char *home, char *path, size_t 
  * directory[MAX_PATH]. -errno; 1 when there was one. */
 int slurm_note_from(const char *own, const char *home, const char *job, const char *directory);
 int slurm_take_from(const char *own, const char *home, const char *job, char *directory);
+
+/* former.c: with the value of ENV_FORMER. 1: the job has a former one. */
+struct former {
+    char job[16], images[16]; /* numbers */
+};
+int slurm_former(const char *value, const char *job, struct former *ret_former);
+/* 1: it is as it was submitted; whole[size] is what the job's script is to have. */
+int slurm_former_begins(const char *value, const char *job, char *whole, size_t size);
+/* The former one's book and marks become the job's. */
+void slurm_take_over(const char *directory, const char *former, const char *job);
 
 /* output.c, in srun: the files that it would write its task's output to, for the shim. */
 void output_note(void);

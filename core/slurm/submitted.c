@@ -7,6 +7,7 @@
 #include "../floor/names.h"
 #include "slurm.h"
 
+static const char STOP[] = { OPTIONS_STOP, 0 };
 static int is_mode_ours;
 
 /* The environment goes before #SBATCH lines, and the command line before the environment: sbatch(1). */
@@ -61,6 +62,27 @@ static void add_command_line(struct words *words)
             add(words, "", line[i]);
     }
     free(line);
+}
+
+/* --wrap and its command are a script by now. Options that do not fit are not kept: then nobody can submit it anew. */
+void submitted_keep(char **words, int count)
+{
+    static char text[32768];
+    size_t length = 0;
+
+    unsetenv(ENV_OPTIONS);
+    for (int i = 1; i < count; i++) {
+        if (is_option(words[i], "--wrap", 5)) {
+            i += !strchr(words[i], '=');
+            continue;
+        }
+        size_t room = sizeof text - length;
+        int added = snprintf(text + length, room, "%s%s", words[i], i + 1 < count ? STOP : "");
+        if (added < 0 || (size_t)added >= room || memchr(words[i], OPTIONS_STOP, strlen(words[i])))
+            return;
+        length += (size_t)added;
+    }
+    setenv(ENV_OPTIONS, text, 1);
 }
 
 /* In rising order: what comes last holds. */

@@ -118,6 +118,19 @@ cluster_daemon() {
     cluster_start_one "$1" -f "$SLURM_CONF" "${@:2}"
 }
 
+# Slurm knows of no job any more. Of a cluster of one node.
+cluster_forget() {
+    local pid
+    for pid in $(sed 1d "$CLUSTER/pids"); do # the first is munged's
+        kill "$pid"
+        until_true 60 is_gone "$pid"
+    done
+    sed -i 1q "$CLUSTER/pids"
+    cluster_daemon slurmctld -D -c
+    cluster_daemon slurmd -D -N n1
+    until_true 60 cluster_is_up
+}
+
 cluster_is_up() {
     [ "$(sinfo -h -N -p main -o %t 2>/dev/null | grep -c '^idle')" = "${CLUSTER_NODES:-1}" ]
 }

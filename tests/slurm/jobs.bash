@@ -84,6 +84,10 @@ takes_image() {
     [ "$status" = 0 ]
 }
 
+is_task_back() {
+    find_processes | grep -q stasis-keeper
+}
+
 # All elements of it: squeue does not list a job for a moment while it is requeued.
 has_ended() {
     ! scontrol show job "$1" | grep -o 'JobState=[A-Z_]*' | grep -qvE 'COMPLETED|FAILED|TIMEOUT|CANCELLED'
