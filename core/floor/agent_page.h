@@ -31,6 +31,7 @@ enum {
     AGENT_MAX_TIMERS = 1024, /* interval timers and POSIX timers together */
     AGENT_MAX_WAITING = 4096,
     AGENT_LOOKED_AT = 16,
+    AGENT_MAX_EXCLUDED = 256,
     AGENT_MAX_HANDLES = 128, /* of one message; unix(7): SCM_MAX_FD is 253 */
     PARK_LOOK_SECONDS = 1,
     NOTE_LIMITS = 16,      /* RLIMIT_ numbers there are */
@@ -90,6 +91,23 @@ enum twin_order {
 enum twin_answer {
     TWIN_STANDS = 1,
     TWIN_HAS_LEFT, /* the descriptor table: the program may run on */
+};
+
+/* A checkpoint that could not be taken because this process forbids it. */
+enum agent_owed {
+    OWED_NOTHING = 0,
+    OWED_BY_PROCESS, /* nobody waits for it: the process asks for it when it allows checkpoints again */
+    OWED_BY_SAVER,   /* `owed_pid` waits for that moment: the process stays in it for some time */
+    OWED_AND_TAKEN,  /* by that saver: the moment has passed */
+};
+
+/* A checkpoint that the program itself has asked for; a page that was made later has CALL_NONE. */
+enum agent_call {
+    CALL_NONE = 0,
+    CALL_ASKED,
+    CALL_OWED,   /* for one that has been waiting: of it, the moment only is waited for */
+    CALL_PASSED, /* the program has been stopped, and runs on */
+    CALL_DONE,
 };
 
 enum agent_role { ROLE_TASK = 1, ROLE_PORTER };
@@ -310,6 +328,14 @@ struct agent_page {
     struct task_place place;  /* which task of the step it is part of */
     uint64_t restart_note;    /* address of struct restart_note */
 
+    /* What the program has said by preload/shim/stasis.h. */
+    uint32_t forbidden;       /* how often it has forbidden checkpoints; exact while all its threads stand; 0: it allows them */
+    uint32_t owed;            /* enum agent_owed; a futex */
+    uint32_t owed_pid;        /* OWED_BY_SAVER: who waits */
+    uint32_t call;            /* enum agent_call; a futex */
+    uint32_t call_number;     /* which call of the process that is */
+    uint32_t call_status;     /* of CALL_DONE: an exit status, with `message` */
+
     /* Orders. */
     uint32_t order;
     uint32_t answer;
@@ -344,6 +370,7 @@ struct agent_page {
     /* Answer to ORDER_DESCRIBE. */
     uint64_t brk;
     struct agent_range watches; /* struct agent_watches; start 0: none */
+    struct agent_range excluded; /* array of struct agent_range in the process's memory: what it wants left out of images */
     uint32_t dumpable;
     uint32_t no_new_privileges;
     uint32_t keep_capabilities; /* PR_GET_KEEPCAPS */

@@ -220,9 +220,96 @@ static int all_ranges(struct saving *saving, int (*of)(struct saving *, const st
     return error;
 }
 
+/* ---- what the program wants left out ---- */
+
+static int may_be_left_out(const struct mapping *mapping)
+{
+    return mapping->type == MAPPING_ANONYMOUS && !memory_is_of_file(mapping) && mapping->flags & MAPPING_DONT_DUMP;
+}
+
+/* The table is in the memory that is read, so it is of the same moment. -errno. */
+static int read_excluded(struct saving *saving, struct agent_range table[AGENT_MAX_EXCLUDED], size_t *ret_count)
+{
+    const struct agent_range *place = &saving->page->excluded;
+    uint64_t bytes = place->end - place->start;
+
+    *ret_count = 0;
+    if (bytes > AGENT_MAX_EXCLUDED * sizeof *table || bytes % sizeof *table)
+        return -EPROTO;
+    if (bytes && pread(saving->memory, table, bytes, (off_t)place->start) != (ssize_t)bytes)
+        return -ESRCH;
+    *ret_count = bytes / sizeof *table;
+    return 0;
+}
+
+static int add_part(struct ranges *ranges, const struct page_range *of, uint64_t start, uint64_t end)
+{
+    struct page_range part = *of;
+
+    if (start >= end)
+        return 0;
+    part.start = start;
+    part.end = end;
+    if (part.copied)
+        part.offset += start - of->start;
+    return add_range(ranges, part);
+}
+
+static uint64_t lesser(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+static uint64_t greater(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+static int leave_out(struct ranges *ranges, uint64_t start, uint64_t end)
+{
+    struct ranges rest = { 0 };
+    int error = 0;
+
+    for (size_t i = 0; i < ranges->count && !error; i++) {
+        const struct page_range *range = &ranges->items[i];
+        error = add_part(&rest, range, range->start, lesser(range->end, start));
+        if (!error)
+            error = add_part(&rest, range, greater(range->start, end), range->end);
+    }
+    free(ranges->items);
+    *ranges = rest;
+    return error;
+}
+
+/* What has been unmapped since it was excluded, and is other memory by now, has not the kernel's mark: it stays. */
+static int leave_out_excluded(struct saving *saving, struct ranges *ranges)
+{
+    struct agent_range table[AGENT_MAX_EXCLUDED];
+    size_t count;
+    int error = read_excluded(saving, table, &count);
+
+    for (size_t i = 0; i < saving->mappings.count && count && !error; i++) {
+        const struct mapping *mapping = &saving->mappings.items[i];
+        for (size_t j = 0; j < count && !error && may_be_left_out(mapping); j++) {
+            uint64_t start = greater(mapping->start, table[j].start), end = lesser(mapping->end, table[j].end);
+            if (start < end)
+                error = leave_out(ranges, start, end);
+        }
+    }
+    return error;
+}
+
 int memory_page_ranges(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count)
 {
-    return all_ranges(saving, mapping_ranges, ret_ranges, ret_count);
+    struct ranges ranges = { 0 };
+    int error = all_ranges(saving, mapping_ranges, &ranges.items, &ranges.count);
+
+    ranges.room = ranges.count;
+    if (!error)
+        error = leave_out_excluded(saving, &ranges);
+    *ret_ranges = ranges.items;
+    *ret_count = ranges.count;
+    return error;
 }
 
 int memory_guards(struct saving *saving, struct page_range **ret_ranges, size_t *ret_count)

@@ -237,7 +237,7 @@ static int take_moment(struct step *step, struct image_writer *writer)
 {
     int status;
 
-    if ((status = stop_all(step)) || (tasks_are_several(step) && (status = tasks_stopped(step))))
+    if ((status = stop_all(step)) || (status = forbids_among_the_stopped(step)) || (tasks_are_several(step) && (status = tasks_stopped(step))))
         return status;
     for (struct process *process = step->processes; process; process = process->next) {
         process->saving.writer = writer;
@@ -327,8 +327,10 @@ static int checkpoint_once(struct step *step, char *ret_path)
     status = take_moment(step, &writer);
     if (!status && tasks_are_several(step))
         status = tasks_taken(step);
-    if (status || (has_all_twins(step) && !step->request->stop))
+    if (status || (has_all_twins(step) && !step->request->stop)) {
+        forbids_passed(step, status);
         stop_resume(step);
+    }
     if (!status)
         status = write_image(step, &writer, name, ret_path);
     for (struct process *process = step->processes; process && !status; process = process->next)
@@ -337,6 +339,7 @@ static int checkpoint_once(struct step *step, char *ret_path)
         signal(SIGTERM, SIG_IGN); /* the end of a batch job's last step ends the job, and us with it: the path is still to be said */
         stop_exit_programs(step);
     }
+    forbids_passed(step, status);
     stop_resume(step);
     forget_all(step);
     image_writer_close(&writer);
@@ -366,7 +369,10 @@ static int try_until_it_holds(struct step *step, char *ret_path)
     int status = meeting_open(step), patience = FIRST_PATIENCE_MILLISECONDS;
 
     for (int tries = 0; tries < TRIES && !status; tries++) {
-        if ((status = members_find(step)))
+        status = members_find(step);
+        while (!status && (status = forbids_await(step)) == -EAGAIN)
+            status = members_find(step);
+        if (status)
             return status;
         step->is_passing = 0;
         status = checkpoint_once(step, ret_path);
@@ -390,13 +396,14 @@ static int checkpoint(struct step *step)
     char path[MAX_PATH];
     int status = try_until_it_holds(step, path);
 
+    forbids_answer(step, status);
     if (!status && step->request->verbose)
         fprintf(stderr, "stasis: generation %ju, the program stood still for %.1f ms%s\n", (uintmax_t)step->generation + 1,
                 (double)(step->ran_on_at - step->stopped_at) / 1e6,
                 !has_all_twins(step) ? ", as memory is too short for a copy" : "");
     if (!status)
         puts(path);
-    else if (step->is_said)
+    else if (step->is_said || step->is_answered)
         return status;
     else if (step->request->requester)
         stop_say(step); /* its page may be gone: then there is nobody to tell */
@@ -411,6 +418,7 @@ static int read_options(int count, char **arguments, struct request *request)
         { "directory", required_argument, NULL, 'd' }, { "pid-namespace", required_argument, NULL, 'n' },
         { "images", required_argument, NULL, 'i' },
         { "requester", required_argument, NULL, 'r' }, { "max-wait", required_argument, NULL, 'w' },
+        { "call", required_argument, NULL, 'c' },      { "owed", required_argument, NULL, 'o' },
         { "stop", no_argument, NULL, 's' },            { "verbose", no_argument, NULL, 'v' },
         { 0 },
     };
@@ -432,6 +440,11 @@ static int read_options(int count, char **arguments, struct request *request)
             break;
         case 'w':
             request->deadline = now_nanoseconds() + (int64_t)(strtod(optarg, NULL) * 1e9);
+            break;
+        case 'c':
+        case 'o':
+            request->call = (uint32_t)strtoul(optarg, NULL, 10);
+            request->is_owed = option == 'o';
             break;
         case 's':
             request->stop = 1;

@@ -46,7 +46,7 @@ static int lock_run(struct step *step)
     if (!is_ours_alone(&status, S_IFDIR, 0700))
         return fail(step, EXIT_NOT_ALLOWED, "%s is not this user's alone; it will not be used", step->request->directory);
     while (flock(step->lock, LOCK_EX | LOCK_NB)) {
-        if (step->request->requester)
+        if (step->request->requester && !step->request->call)
             exit(0);
         if (now_nanoseconds() > step->request->deadline)
             return fail(step, EXIT_RUN_AGAIN, "given up: another checkpoint of this program is still running");
@@ -261,6 +261,16 @@ static int is_stranger(int pid)
     return summon_look(pid, 0) == SUMMON_STRANGER || preloadable_check(path, file).name;
 }
 
+/* Another saver, of the same program as we are: seen while it was a child of the stub that started it, it may wait for us now. */
+static int is_saver(int pid)
+{
+    char path[64];
+    struct stat its, ours;
+
+    snprintf(path, sizeof path, "/proc/%d/exe", pid);
+    return !stat(path, &its) && !stat("/proc/self/exe", &ours) && its.st_ino == ours.st_ino && its.st_dev == ours.st_dev;
+}
+
 /* A process without a page: 0, and it is waited for, or was dropped. */
 static int look_at_pageless(struct process *process, int *ret_pending)
 {
@@ -268,7 +278,7 @@ static int look_at_pageless(struct process *process, int *ret_pending)
     int64_t now = now_nanoseconds(), patience = process->pageless_since;
     int may_ask = now - process->asked_at > MILLISECONDS(ASK_AGAIN_MILLISECONDS);
 
-    if (proc_has_ended(process->pid)) {
+    if (proc_has_ended(process->pid) || is_saver(process->pid)) {
         drop(process);
         return 0;
     }

@@ -16,6 +16,8 @@ struct request {
     uint64_t pid_namespace;   /* whose processes are meant */
     int starter;              /* pid of our parent as we began: a stub of the program's, when a program asked */
     int requester;            /* pid of the process that asked by signal or interval; 0: a person at our stderr */
+    uint32_t call;            /* the requester's, of stasis.h, that waits for an answer; 0: none */
+    int is_owed;              /* 1: it waits for the moment only */
     int stop;                 /* end the program after the image */
     int verbose;
     int64_t deadline;         /* CLOCK_MONOTONIC nanoseconds; INT64_MAX: none */
@@ -42,6 +44,7 @@ struct process {
     int main_has_ended;
     int was_job_stopped;      /* SIGSTOP or Ctrl-Z had stopped it: it will be again */
     int waits_for_parent;     /* 1: it is still so, as its parent does not stand yet */
+    int was_owed;             /* 1: before we waited for it: forbids.c */
     uint64_t token;           /* of the stop that it is about to have; 0: none yet */
     struct saving saving;
 };
@@ -64,9 +67,11 @@ struct step {
     int is_passing;           /* 1: what was refused is mostly there for a moment only */
     int lost;                 /* 1: whose memory was read has ended meanwhile */
     int64_t stopped_at, ran_on_at;
+    int64_t forbidden_since;  /* when this saver began to wait; 0: it has not */
     uint64_t generation;      /* of the last image */
     char message[480];        /* what went wrong, for whoever asked */
     int is_said;              /* 1: by the saver of another task */
+    int is_answered;          /* 1: whoever called knows */
 };
 
 /* Fills step->message and returns status, an exit status. */
@@ -99,6 +104,7 @@ int stop_order(struct process *process, enum agent_order order);  /* 0 or -errno
 void stop_order_give(struct process *process, enum agent_order order); /* the same in two halves, for orders that meet */
 int stop_order_wait(struct process *process);
 int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argument); /* struct saving's `ask` */
+void stop_wake(uint32_t *word);                   /* whoever waits for its change, in a page */
 void stop_send_to_all(int pid, uint64_t value);   /* the stop signal, to each thread */
 int stop_given_up(struct step *step);             /* the requester's time is over */
 void stop_resume(struct step *step);
@@ -107,6 +113,12 @@ int stop_still_holds(const struct step *step);
 void stop_exit_programs(struct step *step);
 void stop_forget(struct process *process);
 void stop_say(struct step *step);                 /* step->message to the stderr of the program that asked */
+
+/* forbids.c: what programs have forbidden, and the answer to one that has called; stasis.h. Exit status. */
+int forbids_await(struct step *step);             /* until none of the step's processes forbids checkpoints, or it is refused */
+int forbids_among_the_stopped(struct step *step); /* -EAGAIN: one does */
+void forbids_passed(struct step *step, int status); /* those that stay in the moment are told, before they run on */
+void forbids_answer(struct step *step, int status); /* at the end, to the call */
 
 /* obstacles.c: why a thread does not stop. Exit status. */
 struct obstacle {

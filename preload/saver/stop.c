@@ -19,7 +19,7 @@
 
 enum { ORDER_SECONDS = 60, LET_OUT_SECONDS = 2 };
 
-static void wake(uint32_t *word)
+void stop_wake(uint32_t *word)
 {
     syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
@@ -34,7 +34,7 @@ void stop_order_give(struct process *process, enum agent_order order)
 {
     process->last_order = ORDER_WORD(++process->sequence, order);
     __atomic_store_n(&process->page->order, process->last_order, __ATOMIC_SEQ_CST);
-    wake(&process->page->order);
+    stop_wake(&process->page->order);
 }
 
 static int is_parked(const struct agent_page *page, uint32_t tid)
@@ -223,7 +223,7 @@ static void let_leave(struct process *process)
     if (ORDER_KIND(page->order) != ORDER_NONE)
         stop_order_give(process, ORDER_RESUME);
     __atomic_fetch_add(&page->release, 1, __ATOMIC_SEQ_CST);
-    wake(&page->release);
+    stop_wake(&page->release);
 }
 
 static int await_leaving(struct process *process)
@@ -259,7 +259,7 @@ static void begin_stop(struct process *process)
     stop_order_give(process, ORDER_STOP);
     process->token = 0;
     __atomic_store_n(&page->coming, 0, __ATOMIC_SEQ_CST);
-    wake(&page->coming);
+    stop_wake(&page->coming);
 }
 
 int stop_given_up(struct step *step)
@@ -565,7 +565,7 @@ static void resume(struct process *process)
     process->stopped = process->is_parked = 0;
     stop_order_give(process, ORDER_RESUME);
     __atomic_fetch_add(&process->page->release, 1, __ATOMIC_SEQ_CST);
-    wake(&process->page->release);
+    stop_wake(&process->page->release);
 }
 
 int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argument)

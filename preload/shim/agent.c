@@ -258,6 +258,7 @@ int page_make(void)
     shim.page = page;
     shim.attempts = NO_TICK_YET; /* whoever asked for the page is trying */
     shim.page_made = interval_now();
+    calls_note_page();
     return 0;
 }
 
@@ -267,6 +268,8 @@ void page_become(void)
     for (int i = 0; i < MAX_HELPERS; i++)
         shim.helpers[i] = 0; /* the parent's */
     cpu_clocks_forget();
+    calls_enter_child();
+    exclude_enter_child();
     shim.starting = shim.leaving = shim.remaking = 0;
     shim.page = shim.old_page = NULL; /* not inherited */
     shim.first = 0;

@@ -164,6 +164,7 @@ static int describe(struct agent_page *page)
 {
     shim.stderr_held = (uint32_t)stop_has_stderr();
     watches_describe(page);
+    exclude_describe(page);
     page->brk = (uint64_t)SYS_CALL(brk, 0, 0, 0, 0, 0, 0);
     describe_memory(page);
     timers_note(page); /* before the signals that wait: see timers_note_signal() */

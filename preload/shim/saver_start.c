@@ -22,6 +22,8 @@ static uint8_t stub_stack[STUB_STACK_BYTES] __attribute__((aligned(16)));
 static uint8_t saver_stack[STUB_STACK_BYTES] __attribute__((aligned(16)));
 static int stub_stays;
 static uint32_t saver_started;
+static struct saver_call saver_call;
+static int32_t saver_pid;
 
 /* What exec(2) does not undo: the time stamp counter taken away, by which it reads clocks; and real time, in which the machine
  * would stand still while it writes. */
@@ -38,9 +40,9 @@ static void become_ordinary(void)
 
 static void exec_saver(void)
 {
-    char pid[24], space[24];
+    char pid[24], space[24], call[24];
     const char *arguments[] = { SAVER_NAME, "--directory", shim.run_directory, "--pid-namespace", space,
-                                "--requester", pid, NULL };
+                                "--requester", pid, saver_call.number ? saver_call.is_owed ? "--owed" : "--call" : NULL, call, NULL };
     const char *environment[] = { "PATH=/usr/bin:/bin", shim.test_fail[0] ? shim.test_fail : NULL, NULL };
 
     /* before anything else: until then the table is the program's */
@@ -48,6 +50,7 @@ static void exec_saver(void)
         sys_exit_group(127);
     text_add_number(pid, sizeof pid, 0, shim.pid);
     text_add_number(space, sizeof space, 0, page_namespace());
+    text_add_number(call, sizeof call, 0, saver_call.number);
     sys_openat(AT_FDCWD, "/dev/null", O_RDWR, 0);
     SYS_CALL(dup2, 0, 1, 0, 0, 0, 0);
     SYS_CALL(dup2, 0, 2, 0, 0, 0, 0);
@@ -61,6 +64,7 @@ static void run_stub(void)
 {
     long saver = stub_clone(saver_stack, CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, NULL, exec_saver);
 
+    saver_pid = (int32_t)saver;
     __atomic_store_n(&saver_started, 1, __ATOMIC_SEQ_CST);
     sys_futex(&saver_started, FUTEX_WAKE_PRIVATE, 1, NULL);
     if (stub_stays && saver > 0) {
@@ -81,20 +85,21 @@ static void say_no_page(void)
     stop_say(line);
 }
 
-void saver_start(void)
+/* shim.starting is ours. */
+static long start(struct saver_call call)
 {
-    uint32_t no = 0;
     int32_t *place;
     long stub;
 
-    if (!__atomic_compare_exchange_n(&shim.starting, &no, 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
-        return; /* joined to the one that is on its way */
     page_remake_when_gone();
-    if (!shim.page) {
-        say_no_page();
-        __atomic_store_n(&shim.starting, 0, __ATOMIC_SEQ_CST);
-        return;
+    if (!shim.page)
+        return -ENOENT;
+    if (call.number) {
+        shim.page->call_number = call.number;
+        __atomic_store_n(&shim.page->call, call.is_owed ? CALL_OWED : CALL_ASKED, __ATOMIC_SEQ_CST);
     }
+    saver_call = call;
+    saver_pid = -EAGAIN;
     stub_stays = stub_must_stay(shim.page);
     saver_started = 0;
     place = helper_place();
@@ -104,10 +109,22 @@ void saver_start(void)
         *place = 0;
     if (stub > 0 && !stub_stays && sys_wait4((int)stub, NULL, __WCLONE) == stub)
         helper_forget((int)stub);
-    if (stub > 0 && stub_stays) {
-        while (!__atomic_load_n(&saver_started, __ATOMIC_SEQ_CST))
-            sys_futex(&saver_started, FUTEX_WAIT_PRIVATE, 0, NULL);
-        return;
-    }
-    __atomic_store_n(&shim.starting, 0, __ATOMIC_SEQ_CST);
+    while (stub > 0 && stub_stays && !__atomic_load_n(&saver_started, __ATOMIC_SEQ_CST))
+        sys_futex(&saver_started, FUTEX_WAIT_PRIVATE, 0, NULL);
+    return stub < 0 ? stub : saver_pid;
+}
+
+long saver_start(struct saver_call call)
+{
+    uint32_t no = 0;
+    long saver;
+
+    if (!__atomic_compare_exchange_n(&shim.starting, &no, 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
+        return -EBUSY; /* joined to the one that is on its way */
+    saver = start(call);
+    if (saver == -ENOENT && !call.number)
+        say_no_page();
+    if (saver < 0 || !stub_stays)
+        __atomic_store_n(&shim.starting, 0, __ATOMIC_SEQ_CST);
+    return saver;
 }

@@ -60,6 +60,7 @@ struct shim {
     uint32_t leaving;              /* 1: the program is ending, no page is made any more */
     uint32_t remaking;             /* 1: a thread makes the page again */
     uint32_t starting;             /* 1: a saver is being started */
+    uint32_t forbidden;            /* how often the program has forbidden checkpoints */
     int32_t helpers[MAX_HELPERS];  /* pids of twins and stubs that are our children, 0: free */
     uint32_t awake;                /* threads that are back in our code after a restart */
     uint32_t gate;                 /* note.restarts of the restart whose work is done */
@@ -110,6 +111,8 @@ void stop_set_handler(int number);
 void stop_unblock(void);
 uint64_t stop_pending(void);
 void stop_swallow(int number, uint64_t pending_before);
+uint64_t stop_keep_out(uint32_t *lock);  /* blocks all signals, so that a stop finds what the lock is for whole; returns the mask */
+void stop_let_in(uint32_t *lock, uint64_t old);
 void stop_note_stderr(void);             /* what descriptor 2 is now is the program's stderr */
 int stop_has_stderr(void);               /* and is so still */
 void stop_say(const char *text);         /* to it, if it is so still; all signals must be blocked */
@@ -157,7 +160,20 @@ long terminals_look_at_pair(struct agent_page *page);
 long messages_look(struct agent_page *page);
 
 /* saver_start.c (island) */
-void saver_start(void);
+struct saver_call {
+    uint32_t number;  /* of the call; 0: a signal or the interval has asked, and nobody waits */
+    uint32_t is_owed; /* 1: for a checkpoint that has been waiting */
+};
+long saver_start(struct saver_call call); /* its PID; -EBUSY: another one is being started; -errno */
+
+/* calls.c (island): stasis.h */
+void calls_note_page(void);              /* there is a new one */
+void calls_enter_child(void);
+int calls_refuse(const char *why);       /* STASIS_REFUSED */
+
+/* exclude.c (island): the same */
+void exclude_describe(struct agent_page *page);
+void exclude_enter_child(void);
 
 /* resume.c (island) */
 void resume_settle(ucontext_t *frame);   /* an interrupted system call goes on as if nothing had happened */

@@ -75,6 +75,23 @@ uint64_t stop_pending(void)
     return pending;
 }
 
+uint64_t stop_keep_out(uint32_t *lock)
+{
+    const uint64_t all = ~UINT64_C(0);
+    uint64_t old;
+
+    sys_rt_sigprocmask(SIG_SETMASK, &all, &old);
+    while (__atomic_exchange_n(lock, 1, __ATOMIC_ACQUIRE))
+        SYS_CALL(sched_yield, 0, 0, 0, 0, 0, 0);
+    return old;
+}
+
+void stop_let_in(uint32_t *lock, uint64_t old)
+{
+    __atomic_store_n(lock, 0, __ATOMIC_RELEASE);
+    sys_rt_sigprocmask(SIG_SETMASK, &old, NULL);
+}
+
 void stop_note_stderr(void)
 {
     struct stat status;
@@ -272,7 +289,7 @@ static void trigger_signal(int number, siginfo_t *info, void *frame)
 {
     (void)number, (void)info;
     if ((uint32_t)sys_getpid() == shim.pid)
-        saver_start();
+        saver_start((struct saver_call){ 0 });
     resume_settle(frame);
 }
 

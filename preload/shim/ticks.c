@@ -78,5 +78,5 @@ void interval_tick(void)
 
     shim.attempts = (page ? page->attempts : 0) + (is_ours ? 1 : 0); /* with the one that begins now */
     if (is_ours)
-        saver_start();
+        saver_start((struct saver_call){ 0 });
 }

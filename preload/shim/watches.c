@@ -125,7 +125,6 @@ static long resolve(const char *path, uint32_t mask, struct agent_watch *watch, 
 /* All signals are blocked meanwhile: a stop finds the table whole. */
 void watches_note(int number, int id, const char *path, uint32_t mask)
 {
-    const uint64_t all = ~UINT64_C(0);
     struct agent_watch watch = { .number = number, .watch = id, .flags = mask & (IN_ONESHOT | IN_EXCL_UNLINK) };
     char resolved[MAX_PATH];
     uint32_t flags = 0;
@@ -133,16 +132,13 @@ void watches_note(int number, int id, const char *path, uint32_t mask)
 
     if ((uint32_t)sys_getpid() != shim.pid || resolve(path, mask, &watch, resolved))
         return; /* not noted, it will be refused by name */
-    sys_rt_sigprocmask(SIG_SETMASK, &all, &old);
-    while (__atomic_exchange_n(&locked, 1, __ATOMIC_ACQUIRE))
-        SYS_CALL(sched_yield, 0, 0, 0, 0, 0, 0);
+    old = stop_keep_out(&locked);
     forget_former(&watch, &flags);
     if (mask & IN_MASK_ADD)
         watch.flags |= flags;
     if (make_room(agent_watch_bytes(watch.length)))
         append(table, &watch, resolved);
-    __atomic_store_n(&locked, 0, __ATOMIC_RELEASE);
-    sys_rt_sigprocmask(SIG_SETMASK, &old, NULL);
+    stop_let_in(&locked, old);
 }
 
 void watches_describe(struct agent_page *page)

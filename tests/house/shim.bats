@@ -7,6 +7,22 @@ exported() {
     nm -D --defined-only "$SHIM" | awk '{ print $NF }' | sed 's/@.*//' | sort -u
 }
 
+# What stasis.h declares.
+header_names() {
+    grep -oE '^STASIS_NAME .*\bstasis_[a-z]+\(' preload/shim/stasis.h | grep -oE 'stasis_[a-z]+'
+}
+
+@test "it has all that stasis.h declares, and the header a way around each without it" {
+    local name wrong=''
+    for name in $(header_names); do
+        exported | grep -qx "$name" || wrong+="$name is not exported"$'\n'
+        grep -qE "^#define $name\(" preload/shim/stasis.h || wrong+="$name has no macro"$'\n'
+        grep -qF "$name" docs/man/stasis.3 || wrong+="$name is not in docs/man/stasis.3"$'\n'
+    done
+    [ "$(header_names | wc -l)" -gt 5 ]
+    nothing "stasis.h" "$wrong"
+}
+
 @test "it links to libc alone" {
     [ "$(readelf -d "$SHIM" | awk '/\(NEEDED\)/ { print $NF }')" = '[libc.so.6]' ]
 }
@@ -25,12 +41,13 @@ exported() {
     nothing "from elsewhere" "$(objdump -T "$SHIM" | awk '/\*UND\*/ && !/GLIBC_/ && !/ w /')"
 }
 
-@test "every name it exports is one of libc's, and stands in the docs with its reason" {
+@test "every name it exports is one of libc's or of stasis.h, and stands in the docs with its reason" {
     local name libc wrong=''
     libc=$(ldd /bin/sh | awk '/libc\.so\.6/ { print $3 }')
     nm -D --defined-only "$libc" | awk '{ print $NF }' | sed 's/@.*//' | sort -u >"$BATS_TEST_TMPDIR/libc"
+    header_names >>"$BATS_TEST_TMPDIR/libc"
     for name in $(exported); do
-        grep -qx "$name" "$BATS_TEST_TMPDIR/libc" || wrong+="$name is no name of libc"$'\n'
+        grep -qx "$name" "$BATS_TEST_TMPDIR/libc" || wrong+="$name is no name of libc or stasis.h"$'\n'
         grep -qrF "\`$name\`" "$ROOT/docs" || wrong+="$name is in no document"$'\n'
     done
     [ -n "$(exported)" ]
