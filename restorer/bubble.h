@@ -28,6 +28,8 @@ struct bubble_plan {
     void *context;
     void (*started)(void *context); /* runs in the porter when the task is about to jump; may be NULL */
     void (*succeeded)(void *context); /* the same, when it has ended with status 0 and nobody lives on inside */
+    void (*look)(void *context); /* the same, from time to time while the task runs; may be NULL */
+    int look_milliseconds;
     void (*over)(void *context, int status); /* the same, whatever has come of it; an exit status */
 };
 

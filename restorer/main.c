@@ -20,6 +20,7 @@
 #include "../core/floor/text.h"
 #include "../core/image/commit.h"
 #include "../core/kinds/kind.h"
+#include "../core/registry/requests.h"
 #include "attempts.h"
 #include "bubble.h"
 #include "descriptors.h"
@@ -75,6 +76,7 @@ static void say_notice_in_file(struct restoring *restoring)
 static struct {
     int is_counted; /* --counted: it may be the last attempt */
     int cleans_up;  /* --cleanup: no images are left of a program that has ended with 0 */
+    struct requests requests; /* --requests: `tool` */
     const char *image;
 } wish;
 
@@ -299,6 +301,25 @@ static void succeed(void *context)
         fprintf(stderr, "stasis: the images in %s cannot be removed: %s\n", directory, strerror(-error));
 }
 
+static void look_for_requests(void *context)
+{
+    (void)context;
+    requests_attend(&wish.requests);
+}
+
+static void prepare_requests(const char *path, const struct file_header *header, struct bubble_plan *bubble)
+{
+    static char directory[MAX_PATH];
+
+    snprintf(directory, sizeof directory, "%s", path);
+    wish.requests.directory = dirname(directory);
+    wish.requests.job = header->job;
+    wish.requests.step = header->step;
+    wish.requests.target = getpid();
+    bubble->look = look_for_requests;
+    bubble->look_milliseconds = REQUESTS_MILLISECONDS;
+}
+
 static void over(void *context, int status)
 {
     (void)context;
@@ -328,6 +349,8 @@ static int restart(const char *path, int only_check, struct restoring *restoring
     if (!tree.processes)
         return say_error(restoring, NULL, -EBADMSG);
     status = check(&tree, restoring, &bubble);
+    if (wish.requests.tool)
+        prepare_requests(path, &image.header, &bubble);
     if (status || only_check) {
         say_notice(restoring);
         return status;
@@ -404,7 +427,7 @@ static int read_options(int count, char **arguments, struct policy *policy, int 
         { "check", no_argument, NULL, 'c' },    { "strict", no_argument, NULL, 's' },
         { "no-tails", no_argument, NULL, 'n' }, { "path-map", required_argument, NULL, 'p' },
         { "notice", required_argument, NULL, 'i' }, { "counted", no_argument, NULL, 'o' },
-        { "cleanup", no_argument, NULL, 'u' }, { 0 },
+        { "cleanup", no_argument, NULL, 'u' }, { "requests", required_argument, NULL, 'r' }, { 0 },
     };
 
     policy->shared_output = getenv(ENV_SHARED_OUTPUT);
@@ -422,6 +445,8 @@ static int read_options(int count, char **arguments, struct policy *policy, int 
             wish.is_counted = 1;
         else if (option == 'u')
             wish.cleans_up = 1;
+        else if (option == 'r')
+            wish.requests.tool = optarg;
         else if (option == 'p' && policy->path_rules && path_rule_is_good(optarg))
             policy->path_rules[policy->path_rule_count++] = optarg;
         else

@@ -479,8 +479,12 @@ static void wait_once(struct porter *p)
         {.fd = p->link, .events = POLLIN},
         {.fd = p->handle >= 0 ? p->signals : -1, .events = POLLIN}, /* nobody to send them to yet */
     };
-    int patience = relay_poll(ready + 3);
+    int patience = relay_poll(ready + 3), looks = p->plan->look && p->handle >= 0;
 
+    if (looks)
+        p->plan->look(p->plan->context);
+    if (looks && (patience < 0 || patience > p->plan->look_milliseconds))
+        patience = p->plan->look_milliseconds;
     if (poll(ready, 3 + RELAY_POLLS, patience) <= 0)
         return;
     relay_carry(ready + 3);

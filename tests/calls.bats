@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# What a program says itself, by preload/shim/stasis.h.
+# What a program says itself, by preload/shim/stasis.h; and a request by a file.
 
 load helpers
 
@@ -302,4 +302,85 @@ example_says() {
     come_back calls
     told restarted-again
     finish calls
+}
+
+# ---- a request by a file ----
+
+# request NAME: as the program's own user makes it.
+request() {
+    as_user touch "$IMAGES/$1.request"
+}
+
+no_request() {
+    [ ! -e "$IMAGES/$1.request" ]
+}
+
+refused_request() {
+    [ -e "$IMAGES/$1.request.refused" ]
+}
+
+# The program itself is a child of the command that stays.
+@test "touch asks for an image: under stasis run --requests, and under its restart" {
+    OPTIONS=(--requests)
+    begin calls forbid
+    tell allow
+    told allowed
+    request calls.0
+    until_true 60 no_request calls.0
+    [ "$(generation "$IMAGES/calls.0.ckpt")" = 1 ]
+    kill_hard "$PID"
+    until_true 60 all_gone
+    hold
+    start calls "$STASIS" restart --requests "$IMAGES"
+    until_true 60 is_back_or_gone
+    release
+    request calls.0
+    until_true 60 no_request calls.0
+    [ "$(generation "$IMAGES/calls.0.ckpt")" = 2 ]
+    finish calls
+}
+
+@test "a request that is refused says so, and gets another name" {
+    OPTIONS=(--requests)
+    start_guest refused "$GUESTS/forbidden" lost-registration
+    request refused.0
+    until_true 100 refused_request refused.0
+    no_request refused.0 || fail "the request is there"
+    [ -z "$(ls "$IMAGES" | grep -v request)" ] || fail "an image of what was refused"
+    named "$(cat "$T/refused.err")"
+    rm "$IMAGES/refused.0.request.refused"
+    kill_hard "$PID"
+}
+
+@test "an image by the interval is what was requested, too; nobody stays for that" {
+    OPTIONS=(--checkpoint=0:01)
+    request calls.0
+    begin calls forbid
+    tell allow
+    told allowed
+    until_true 60 no_request calls.0
+    [ -e "$IMAGES/calls.0.ckpt" ]
+    request calls.0
+    until_true 60 no_request calls.0
+    finish calls
+}
+
+@test "what is no file of this user's asks for nothing, and stays" {
+    OPTIONS=(--requests)
+    as_user mkfifo "$IMAGES/calls.0.request"
+    begin calls forbid
+    tell allow
+    told allowed
+    until_true 60 grep -q 'asks for nothing' "$T/calls.err"
+    take calls.0
+    [ -p "$IMAGES/calls.0.request" ] || fail "it is gone"
+    rm "$IMAGES/calls.0.request"
+    as_user ln -s "$T/ready" "$IMAGES/calls.0.request"
+    take calls.0
+    [ -h "$IMAGES/calls.0.request" ] || fail "the link is gone"
+    rm "$IMAGES/calls.0.request"
+    tell end
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ] || fail "status $STATUS"
+    says_ok calls
 }

@@ -9,6 +9,6 @@ extern const struct command command_run, command_checkpoint, command_restart, co
     command_attend, command_srun, command_sbatch, command_salloc, command_task_prolog;
 
 /* restart.c: restarts from the newest whole image of job and step. Returns 0 when there is none, or an exit status. */
-int restart_when_there_is(const char *directory, const char *job, const char *step, int cleans_up);
+int restart_when_there_is(const char *directory, const char *job, const char *step, int cleans_up, const char *tool); /* `tool`: of stand_in_wait() */
 
 #endif

@@ -13,8 +13,9 @@
 #include "../core/kinds/kind.h"
 #include "commands.h"
 #include "locate.h"
+#include "stand_in.h"
 
-enum { RESTART_CHECK, RESTART_CLEANUP, RESTART_JOB, RESTART_NO_TAILS, RESTART_PATH_MAP, RESTART_STRICT };
+enum { RESTART_CHECK, RESTART_CLEANUP, RESTART_JOB, RESTART_NO_TAILS, RESTART_PATH_MAP, RESTART_REQUESTS, RESTART_STRICT };
 
 static const struct choice choices[] = {
     [RESTART_CHECK] = { "check", NULL, NULL, "only say whether it could be restarted here, and what is missing" },
@@ -23,6 +24,7 @@ static const struct choice choices[] = {
     [RESTART_NO_TAILS] = { "no-tails", NULL, NULL, "cut off what was written to files after the checkpoint, and do not keep it as "
                            "FILE" TAIL_SUFFIX },
     [RESTART_PATH_MAP] = { "path-map", "OLD=NEW", NULL, "files below OLD are now below NEW; absolute paths; may be given again" },
+    [RESTART_REQUESTS] = { "requests", NULL, NULL, "take an image when somebody makes a file JOB.STEP" REQUEST_SUFFIX " beside IMAGE" },
     [RESTART_STRICT] = { "strict", NULL, NULL, "refuse what would otherwise be adapted: see stasis(1)" },
     { 0 },
 };
@@ -109,6 +111,8 @@ static int hand_on(int option, const char *value, char **restorer, int *count)
 {
     if (option == RESTART_PATH_MAP && !path_rule_is_good(value))
         return complain_usage(&command_restart, "--path-map=%s: give OLD=NEW, two absolute paths", value);
+    if (option == RESTART_REQUESTS)
+        value = stand_in_tool();
     if (asprintf(&restorer[*count], value ? "--%s=%s" : "--%s", choices[option].name, value) < 0)
         return complain(EXIT_SYSTEM, "no memory");
     ++*count;
@@ -125,12 +129,18 @@ static int become_restorer(char **restorer, int count, char *path, const char *n
     return locate_exec(RESTORER_NAME, restorer);
 }
 
-int restart_when_there_is(const char *directory, const char *job, const char *step, int cleans_up)
+int restart_when_there_is(const char *directory, const char *job, const char *step, int cleans_up, const char *tool)
 {
-    char path[MAX_PATH], *restorer[8] = { NULL, "--counted", cleans_up ? "--cleanup" : NULL }, *notice = NULL;
+    char path[MAX_PATH], *restorer[9] = { NULL, "--counted" }, *notice = NULL;
     struct buffer candidates = { 0 };
-    int error = image_find(directory, job, step, path, &candidates), status;
+    int error = image_find(directory, job, step, path, &candidates), count = 2, status = 0;
 
+    if (cleans_up)
+        status = hand_on(RESTART_CLEANUP, NULL, restorer, &count);
+    if (tool && !status)
+        status = hand_on(RESTART_REQUESTS, NULL, restorer, &count);
+    if (status)
+        return status;
     if (error == -ENOENT)
         status = 0;
     else if (error == -EBADMSG)
@@ -138,7 +148,7 @@ int restart_when_there_is(const char *directory, const char *job, const char *st
     else if (error)
         status = complain_choice(error, directory, job, text_of(&candidates));
     else if (!(status = make_notice(path, text_of(&candidates), &notice)))
-        status = become_restorer(restorer, 2 + cleans_up, path, notice);
+        status = become_restorer(restorer, count, path, notice);
     buffer_free(&candidates);
     return status;
 }

@@ -18,7 +18,7 @@
 #include "stand_in.h"
 #include "../core/registry/preloadable.h"
 
-enum { RUN_INTERVAL, RUN_DIRECTORY, RUN_CLEANUP, RUN_JOB, RUN_KEEP, RUN_RESUME, RUN_SAVE_FILES, RUN_COUNT };
+enum { RUN_INTERVAL, RUN_DIRECTORY, RUN_CLEANUP, RUN_JOB, RUN_KEEP, RUN_REQUESTS, RUN_RESUME, RUN_SAVE_FILES, RUN_COUNT };
 
 #define AS_TEXT(macro) AS_TEXT_NOW(macro)
 #define AS_TEXT_NOW(value) #value
@@ -33,6 +33,7 @@ static const struct choice choices[] = {
     [RUN_CLEANUP] = { "cleanup", NULL, NULL, "wait for COMMAND, and remove its images when it has ended with status 0" },
     [RUN_JOB] = { "job-id", "ID", ENV_JOB, "name images ID.STEP.ckpt; default: the job id of Slurm, or the PID" },
     [RUN_KEEP] = { "keep", "N", ENV_KEEP, "keep N older images beside the newest; default: " AS_TEXT(DEFAULT_KEEP) },
+    [RUN_REQUESTS] = { "requests", NULL, NULL, "stay, and take an image when somebody makes a file DIR/JOB.STEP" REQUEST_SUFFIX },
     [RUN_RESUME] = { "resume", NULL, NULL, "restart from the newest whole image of this job and step, if DIR has one" },
     [RUN_SAVE_FILES] = { "save-files", NULL, ENV_SAVE_FILES, "save the content of all files open for writing in the image" },
     { 0 },
@@ -129,32 +130,34 @@ static const char *step_name(void)
 
 static int check_command_line(int operands, const int wanted[RUN_COUNT])
 {
+    static const int of_a_whole[] = { RUN_RESUME, RUN_CLEANUP, RUN_REQUESTS };
     const char *run = getenv(ENV_RUN);
 
     if (!operands)
         return complain_usage(&command_run, "no command to run");
     if (wanted[RUN_RESUME] && !job_name())
         return complain_usage(&command_run, "--resume: of which job? Give --job-id=ID, for there is no job of Slurm");
-    if ((wanted[RUN_RESUME] || wanted[RUN_CLEANUP]) && run && *run)
-        return complain_usage(&command_run, "--%s: this command is itself part of a program under stasis, and comes back with it",
-                              choices[wanted[RUN_RESUME] ? RUN_RESUME : RUN_CLEANUP].name);
+    for (size_t i = 0; i < sizeof of_a_whole / sizeof *of_a_whole; i++)
+        if (wanted[of_a_whole[i]] && run && *run)
+            return complain_usage(&command_run, "--%s: this command is itself part of a program under stasis, and comes back with it",
+                                  choices[of_a_whole[i]].name);
     return 0;
 }
 
-/* --cleanup. The program is a child of ours, with a run of a number that we know. */
-static int run_and_clean_up(char **argv)
+/* The program is a child of ours, with a run of a number that we know. */
+static int run_and_stay(char **argv, int cleans_up, const char *tool)
 {
     struct stand_in program;
     int status = stand_in_fork(&program);
 
     if (status || program.pid)
-        return status ? status : stand_in_wait(&program, job_name(), step_name());
+        return status ? status : stand_in_wait(&program, job_name(), step_name(), cleans_up, tool);
     return become(argv);
 }
 
 static int run(int argc, char **argv)
 {
-    const char *value;
+    const char *value, *tool;
     int wanted[RUN_COUNT] = { 0 }, option, status = 0;
 
     while (!status && (option = options_next(&command_run, argc, argv, &value)) >= 0)
@@ -163,13 +166,14 @@ static int run(int argc, char **argv)
         status = check_command_line(argc - optind, wanted);
     if (!status)
         status = settle_directory();
+    tool = wanted[RUN_REQUESTS] && !status ? stand_in_tool() : NULL;
     if (!status && wanted[RUN_RESUME])
-        status = restart_when_there_is(getenv(ENV_DIRECTORY), job_name(), step_name(), wanted[RUN_CLEANUP]);
+        status = restart_when_there_is(getenv(ENV_DIRECTORY), job_name(), step_name(), wanted[RUN_CLEANUP], tool);
     if (!status)
         status = preload_shim();
     if (status)
         return status;
-    return wanted[RUN_CLEANUP] ? run_and_clean_up(argv + optind) : become(argv + optind);
+    return wanted[RUN_CLEANUP] || tool ? run_and_stay(argv + optind, wanted[RUN_CLEANUP], tool) : become(argv + optind);
 }
 
 const struct command command_run = {
@@ -178,7 +182,8 @@ const struct command command_run = {
     .summary = "Run a program so that it can be stopped and brought back",
     .notes = "COMMAND keeps the PID of 'stasis run'. Its images appear in DIR as\n"
              "JOB.STEP.ckpt, older ones as JOB.STEP.ckpt.1, .2 and so on. 'kill -USR2 PID'\n"
-             "takes one at once. With --cleanup, 'stasis run' stays and forwards signals.\n"
+             "takes one at once. With --cleanup or --requests, 'stasis run' stays and forwards\n"
+             "signals.\n"
              "Status 75: the program was stopped after a checkpoint. Run it again, with --resume.",
     .choices = choices,
     .stops_at_operand = 1,

@@ -20,6 +20,7 @@
 #include "../core/floor/text.h"
 #include "../core/image/commit.h"
 #include "../core/kinds/kind.h"
+#include "../core/registry/requests.h"
 #include "options.h"
 
 /* ---- the program's beginning ---- */
@@ -62,6 +63,18 @@ int stand_in_fork(struct stand_in *program)
 
 /* ---- waiting ---- */
 
+const char *stand_in_tool(void)
+{
+    static char own[MAX_PATH];
+    const char *tasks = getenv(ENV_SLURM_TASKS);
+
+    if (tasks && atoi(tasks) > 1)
+        exit(complain(EXIT_USAGE, "--requests: this step has %s tasks, and each would ask; use 'scontrol checkpoint create'", tasks));
+    if (!realpath("/proc/self/exe", own))
+        exit(complain(EXIT_SYSTEM, "/proc/self/exe cannot be read: %m"));
+    return own;
+}
+
 /* Whoever waits for the end of a pipe waits for the program only. stderr stays: we may have to say something. */
 void stand_in_let_go(void)
 {
@@ -95,16 +108,20 @@ int stand_in_look(pid_t program, int *ret_status)
     return 0;
 }
 
-static int wait_for(pid_t program)
+static int wait_for(pid_t program, struct requests *requests)
 {
+    const struct timespec time = { .tv_sec = REQUESTS_MILLISECONDS / 1000 };
     sigset_t all;
     siginfo_t info;
     int status;
 
     sigfillset(&all);
-    while (!stand_in_look(program, &status))
-        if (sigwaitinfo(&all, &info) > 0 && info.si_signo != SIGCHLD)
+    while (!stand_in_look(program, &status)) {
+        if (sigtimedwait(&all, &info, requests->tool ? &time : NULL) > 0 && info.si_signo != SIGCHLD)
             stand_in_forward(program, &info);
+        if (requests->tool)
+            requests_attend(requests);
+    }
     return status;
 }
 
@@ -163,11 +180,8 @@ static int is_over(const struct stand_in *program)
 static void clean_up(const struct stand_in *program, const char *job, const char *step)
 {
     const char *directory = getenv(ENV_DIRECTORY);
-    char pid[16];
-    int error;
+    int error = image_remove(directory, job, step, program->run);
 
-    snprintf(pid, sizeof pid, "%d", (int)program->pid);
-    error = image_remove(directory, job ? job : pid, step, program->run);
     if (error)
         complain(0, "the images in %s cannot be removed: %s", directory, strerror(-error));
 }
@@ -189,13 +203,17 @@ _Noreturn void stand_in_end_as(int status)
     _exit(128 + WTERMSIG(status));
 }
 
-_Noreturn int stand_in_wait(const struct stand_in *program, const char *job, const char *step)
+_Noreturn int stand_in_wait(const struct stand_in *program, const char *job, const char *step, int cleans_up, const char *tool)
 {
+    char pid[16];
+    struct requests requests = { .tool = tool, .directory = getenv(ENV_DIRECTORY), .job = job ? job : pid, .step = step,
+                                 .target = program->pid };
     int status;
 
+    snprintf(pid, sizeof pid, "%d", (int)program->pid);
     stand_in_let_go();
-    status = wait_for(program->pid);
-    if (!status && is_over(program))
-        clean_up(program, job, step);
+    status = wait_for(program->pid, &requests);
+    if (cleans_up && !status && is_over(program))
+        clean_up(program, requests.job, step);
     stand_in_end_as(status);
 }

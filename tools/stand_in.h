@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* stasis run --cleanup: this process stands for the program to whoever waits for it, and removes its images when it has ended
- * with status 0. */
+/* stasis run --cleanup, --requests: this process stands for the program to whoever waits for it. It looks for requests while the program
+ * runs, and removes its images when it has ended with status 0, each if that is wanted. */
 #ifndef STASIS_STAND_IN_H
 #define STASIS_STAND_IN_H
 
@@ -19,8 +19,11 @@ struct stand_in {
 
 /* Makes the process that is to become the program, with its run in the environment. 0, or an exit status, said already. */
 int stand_in_fork(struct stand_in *program);
-/* Waits, cleans up, and ends as the program has ended. job NULL: the program's PID. */
-_Noreturn int stand_in_wait(const struct stand_in *program, const char *job, const char *step);
+/* Waits, and ends as the program has ended. job NULL: the program's PID. `tool`: of struct requests; NULL: nobody looks for any. */
+_Noreturn int stand_in_wait(const struct stand_in *program, const char *job, const char *step, int cleans_up, const char *tool);
+
+/* --requests: the path of this very command. It ends with a complaint when that cannot be had, or there are several tasks, each of which would ask. */
+const char *stand_in_tool(void);
 
 /* The parts of it. All signals must be blocked. */
 void stand_in_let_go(void);

@@ -76,6 +76,8 @@
 #define PARTS_LOCK         "lock"  /* held while an index is given its name, */
 #define ROLL_NAME          "roll." /* and what their savers agree by: see roll.h */
 #define RESUMED_SUFFIX     ".resumed" /* <dir>/<job>.<step>.resumed: see restorer/attempts.c */
+#define REQUEST_SUFFIX     ".request" /* <dir>/<job>.<step>.request: see core/registry/requests.h; a refused one has .refused behind */
+#define REFUSED_SUFFIX     ".refused"
 #define BOOK_SUFFIX        ".book"    /* <dir>/<job>.book: see tools/slurm_book.c */
 #define FROM_SUFFIX        ".from"    /* <state>/<job>.from: ENV_FROM for the job's next life, see core/slurm/state.c */
 #define MARK_SUFFIX        ".step"    /* <dir>/<job>.<step>.step: see slurm/steps.c */

@@ -222,6 +222,7 @@ static int open_image(struct step *step, struct image_writer *writer, char *name
     if (tasks_are_several(step))
         return open_part(step, writer);
     error = image_name(name, size, page->job, page->step);
+    step->wanted_by_file = request_look(directory, page->job, page->step);
     if (!error)
         image_sweep(directory, name);
     if (!error)
@@ -335,6 +336,8 @@ static int checkpoint_once(struct step *step, char *ret_path)
         status = write_image(step, &writer, name, ret_path);
     for (struct process *process = step->processes; process && !status; process = process->next)
         process->page->generation = writer.header.generation;
+    if (!status && !tasks_are_several(step))
+        request_remove(images_directory(step), step->processes->page->job, step->processes->page->step, &step->wanted_by_file);
     if (!status && step->request->stop) {
         signal(SIGTERM, SIG_IGN); /* the end of a batch job's last step ends the job, and us with it: the path is still to be said */
         stop_exit_programs(step);

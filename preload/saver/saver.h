@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "../../core/kinds/kind.h"
+#include "../../core/registry/requests.h"
 
 struct request {
     const char *directory;    /* the run's, in the registry */
@@ -69,6 +70,7 @@ struct step {
     int64_t stopped_at, ran_on_at;
     int64_t forbidden_since;  /* when this saver began to wait; 0: it has not */
     uint64_t generation;      /* of the last image */
+    struct request_file wanted_by_file; /* before the stop */
     char message[480];        /* what went wrong, for whoever asked */
     int is_said;              /* 1: by the saver of another task */
     int is_answered;          /* 1: whoever called knows */
