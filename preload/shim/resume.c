@@ -141,21 +141,29 @@ static int32_t number_before(uint64_t rip, uint64_t pointer, int (*is_meant)(int
 
 static int may_be_short(int32_t number)
 {
-    return number == SYS_read || number == SYS_write || number == SYS_sendto;
+    return number == SYS_read || number == SYS_write || number == SYS_sendto || number == SYS_recvfrom;
+}
+
+/* Of a receiving call only with MSG_WAITALL; what was peeked at would be peeked at again. */
+static int waits_for_all(int32_t number, greg_t flags)
+{
+    if (number == SYS_recvfrom)
+        return (flags & (MSG_WAITALL | MSG_PEEK | MSG_DONTWAIT)) == MSG_WAITALL;
+    return number == SYS_write || !(flags & MSG_DONTWAIT);
 }
 
 static int stream_waits(int fd, int32_t number, greg_t flags)
 {
+    int option = number == SYS_recvfrom ? SO_RCVTIMEO : SO_SNDTIMEO;
     struct timeval patience = { 0 };
     int type = 0;
     unsigned type_length = sizeof type, length = sizeof patience;
 
-    return !SYS_CALL(getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &type_length, 0) && type == SOCK_STREAM &&
-           !(number == SYS_sendto && flags & MSG_DONTWAIT) &&
-           !SYS_CALL(getsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &patience, &length, 0) && !patience.tv_sec && !patience.tv_usec;
+    return waits_for_all(number, flags) && !SYS_CALL(getsockopt, fd, SOL_SOCKET, SO_TYPE, &type, &type_length, 0) && type == SOCK_STREAM &&
+           !SYS_CALL(getsockopt, fd, SOL_SOCKET, option, &patience, &length, 0) && !patience.tv_sec && !patience.tv_usec;
 }
 
-/* Does such a call go on until all is done, unless a signal comes? pipe(7), send(2), random(4). */
+/* Does such a call go on until all is done, unless a signal comes? pipe(7), send(2), recv(2), random(4). */
 static int does_all(int fd, int32_t number, greg_t flags)
 {
     enum { MEMORY_DEVICES = 1 }; /* random and urandom are numbers 8 and 9 of them: admin-guide/devices.txt */
@@ -169,7 +177,7 @@ static int does_all(int fd, int32_t number, greg_t flags)
     return number == SYS_write && S_ISFIFO(status.st_mode) ? 1 : S_ISSOCK(status.st_mode) && stream_waits(fd, number, flags);
 }
 
-/* A write that had to wait, with some bytes already written, is ended by a signal with the number of these: programs that know
+/* A write that had to wait, with some bytes already written, or a read of all bytes that were asked for, is ended by a signal with the number of these: programs that know
  * of no signal do not expect that. The frame is led to rest_of_call.S, which does the rest. */
 static void do_the_rest(ucontext_t *frame)
 {
@@ -179,7 +187,10 @@ static void do_the_rest(ucontext_t *frame)
     if (number < 0 || !does_all((int)registers[REG_RDI], number, registers[REG_R10]) || program_signal_ends(frame, 0))
         return;
     registers[REG_R11] = registers[REG_RAX];
-    registers[REG_RIP] = (greg_t)(number == SYS_read ? rest_of_read : number == SYS_write ? rest_of_write : rest_of_sendto);
+    registers[REG_RIP] = (greg_t)(number == SYS_read    ? rest_of_read
+                                  : number == SYS_write ? rest_of_write
+                                  : number == SYS_sendto ? rest_of_sendto
+                                                         : rest_of_recvfrom);
 }
 
 /* Our handler has SA_RESTART, yet the kernel gives EINTR from some calls all the same (signal(7)): sleeps, poll,

@@ -779,7 +779,8 @@ static void *without_time(void *argument)
     return NULL;
 }
 
-/* ---- writes of more than fits, which wait with a part of it written: they must not come back with that part ---- */
+/* ---- writes of more than fits, which wait with a part of it written, and reads of all that is to come: they must not come
+ * back with that part ---- */
 
 enum { MUCH = 1 << 18, SLOWLY = 3000 };
 
@@ -798,17 +799,23 @@ static ssize_t by_send(int fd, const void *bytes, size_t length)
     return send(fd, bytes, length, 0);
 }
 
+static ssize_t by_recv_all(int fd, const void *bytes, size_t length)
+{
+    return recv(fd, (void *)bytes, length, MSG_WAITALL);
+}
+
 static struct flow {
     const char *name;
     ssize_t (*put)(int fd, const void *bytes, size_t length);
-    int is_socket;
+    int is_socket, receives;
     int ends[2];
     pthread_t writer;
 } flows[] = {
-    { "write", by_write, 0, { 0 }, 0 },
-    { "raw write", by_raw_write, 0, { 0 }, 0 },
-    { "write to a socket", by_write, 1, { 0 }, 0 },
-    { "send", by_send, 1, { 0 }, 0 },
+    { "write", by_write, 0, 0, { 0 }, 0 },
+    { "raw write", by_raw_write, 0, 0, { 0 }, 0 },
+    { "write to a socket", by_write, 1, 0, { 0 }, 0 },
+    { "send", by_send, 1, 0, { 0 }, 0 },
+    { "recv of all", by_recv_all, 1, 1, { 0 }, 0 },
 };
 
 enum { FLOWS = sizeof flows / sizeof flows[0] };
@@ -820,7 +827,7 @@ static void *pour(void *argument)
 
     while (!stop) {
         ssize_t done = flow->put(flow->ends[1], much, sizeof much);
-        if (done != sizeof much)
+        if (done != sizeof much && !(stop && flow->receives))
             bad("%s: %zd of %d bytes (%s)", flow->name, done, MUCH, strerror(errno));
     }
     close(flow->ends[1]);
@@ -837,10 +844,10 @@ static void start_flows(void)
 
 static void drink(void)
 {
-    char some[SLOWLY];
+    char some[SLOWLY] = { 0 };
 
     for (int i = 0; i < FLOWS; i++)
-        if (read(flows[i].ends[0], some, sizeof some) < 1)
+        if ((flows[i].receives ? write(flows[i].ends[0], some, sizeof some) : read(flows[i].ends[0], some, sizeof some)) < 1)
             bad("%s: nothing came", flows[i].name);
 }
 
@@ -849,6 +856,8 @@ static void end_flows(void)
     char some[SLOWLY];
 
     for (int i = 0; i < FLOWS; i++) {
+        if (flows[i].receives)
+            shutdown(flows[i].ends[0], SHUT_WR);
         while (read(flows[i].ends[0], some, sizeof some) > 0)
             ;
         pthread_join(flows[i].writer, NULL);

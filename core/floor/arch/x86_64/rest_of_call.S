@@ -42,5 +42,6 @@ rest_of_\name:
         REST_OF read, 0
         REST_OF write, 1
         REST_OF sendto, 44
+        REST_OF recvfrom, 45
 
         .section .note.GNU-stack, "", @progbits
