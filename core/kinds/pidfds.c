@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 /* pidfd: a handle of a process. Those of the program's own processes can be made again, when these are there: also of its children
- * that have ended and that nobody has waited for. Other processes are not of this image. */
+ * that have ended and that nobody has waited for. One of a process that is gone for good is like any other of that sort. Other
+ * processes are not of this image. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "../floor/text.h"
@@ -12,10 +14,12 @@
 
 struct pidfd_record {
     struct descriptor_record descriptor;
-    int32_t pid;
+    int32_t pid;          /* GONE: of a process that has ended and was waited for */
     uint32_t reserved;
 };
 static_assert(sizeof(struct pidfd_record) == 32, "pidfd record");
+
+enum { GONE = -1 }; /* as fdinfo has it */
 
 static int pidfds_claim(const struct saving *saving, const struct descriptor *descriptor)
 {
@@ -23,7 +27,6 @@ static int pidfds_claim(const struct saving *saving, const struct descriptor *de
     return text_equal(descriptor->target, "anon_inode:[pidfd]");
 }
 
-/* -1: it has ended, and nobody can have it any more */
 static int pid_of(const struct descriptor *descriptor)
 {
     char *info = descriptor_info(descriptor);
@@ -54,12 +57,23 @@ static int pidfds_save(struct saving *saving, const struct descriptor *descripto
 {
     struct pidfd_record record = { .pid = pid_of(descriptor) };
 
-    if (record.pid < 0)
-        return refuse(saving, "R-PIDFD", "descriptor %d is a pidfd of a process that has ended", descriptor->number);
-    if (!is_inside(saving, record.pid))
+    if (record.pid != GONE && !is_inside(saving, record.pid))
         return refuse(saving, "R-PIDFD", "descriptor %d is a pidfd of process or thread %d", descriptor->number, record.pid);
     descriptor_describe(descriptor, &record.descriptor);
     return save_record(saving, TAG_PIDFD, &record, sizeof record);
+}
+
+static long open_gone(unsigned flags)
+{
+    pid_t child = fork();
+    long fd;
+
+    if (!child)
+        _exit(0);
+    fd = child < 0 ? child : syscall(SYS_pidfd_open, child, flags);
+    if (child > 0)
+        waitpid(child, NULL, 0);
+    return fd;
 }
 
 /* Not in `open`: what several processes have is opened there before they exist. PIDFD_THREAD is O_EXCL, PIDFD_NONBLOCK O_NONBLOCK
@@ -68,12 +82,13 @@ static int pidfds_wire(struct restoring *restoring, struct reader *reader)
 {
     struct pidfd_record record;
     int placed = descriptor_take(reader, &record, sizeof record);
+    unsigned flags = placed ? 0 : record.descriptor.flags & (O_EXCL | O_NONBLOCK);
     long fd;
 
     (void)restoring;
     if (placed)
         return placed < 0 ? placed : 0;
-    fd = syscall(SYS_pidfd_open, record.pid, record.descriptor.flags & (O_EXCL | O_NONBLOCK));
+    fd = record.pid == GONE ? open_gone(flags) : syscall(SYS_pidfd_open, record.pid, flags);
     return fd < 0 ? -errno : descriptor_place(&record.descriptor, (int)fd);
 }
 
@@ -84,7 +99,10 @@ static void pidfds_show(struct reader *reader, FILE *out)
 
     if (reader_take(reader, &record, sizeof record))
         return;
-    snprintf(what, sizeof what, "pidfd of process %d", record.pid);
+    if (record.pid == GONE)
+        snprintf(what, sizeof what, "pidfd of a process that is gone");
+    else
+        snprintf(what, sizeof what, "pidfd of process %d", record.pid);
     descriptor_show(&record.descriptor, what, out);
 }
 

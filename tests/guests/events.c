@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 
 static int must(int result, const char *what)
 {
@@ -607,7 +608,7 @@ static void end_inotifies(void)
 
 /* ---- pidfd ---- */
 
-static int self, self_thread;
+static int self, self_thread, gone;
 static volatile sig_atomic_t urgent;
 
 static void on_urgent(int number)
@@ -621,6 +622,11 @@ static void make_pidfds(void)
     signal(SIGURG, on_urgent);
     self = must((int)syscall(SYS_pidfd_open, getpid(), O_NONBLOCK), "pidfd");
     self_thread = (int)syscall(SYS_pidfd_open, getpid(), O_EXCL /* PIDFD_THREAD, Linux 6.9 */);
+    pid_t child = must(fork(), "fork");
+    if (!child)
+        _exit(0);
+    gone = must((int)syscall(SYS_pidfd_open, child, O_NONBLOCK), "pidfd of a child");
+    must(waitpid(child, NULL, 0), "waitpid");
 }
 
 static void look_at_pidfds(void)
@@ -636,6 +642,9 @@ static void look_at_pidfds(void)
         bad("a pidfd of %s", lines_of(self, "Pid"));
     if (self_thread >= 0)
         must((int)syscall(SYS_pidfd_send_signal, self_thread, 0, NULL, 0), "pidfd_send_signal");
+    if (!is_ready(gone, POLLIN) || syscall(SYS_pidfd_send_signal, gone, 0, NULL, 0) != -1 || errno != ESRCH ||
+        !(fcntl(gone, F_GETFL) & O_NONBLOCK) || strcmp(lines_of(gone, "Pid"), "Pid:\t-1\n"))
+        bad("a pidfd of a process that is gone, but of %s", lines_of(gone, "Pid"));
 }
 
 /* ---- epoll and standard input ---- */
