@@ -99,6 +99,7 @@ static void keep_options(void)
 int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
 {
     spank_context_t where = spank_context();
+    int wanted = 0;
 
     (void)spank, (void)count, (void)arguments;
     if (where == S_CTX_LOCAL) {
@@ -106,7 +107,6 @@ int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
     } else if (where == S_CTX_ALLOCATOR) {
         submitted_end_append();
         submitted_note();
-        keep_options();
     } else {
         return 0;
     }
@@ -118,11 +118,14 @@ int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
             value = getenv(options[i].variable);
         if (!value || !*value)
             continue;
+        wanted |= i < WANTING;
         if (options[i].is_path)
             slurm_export_path(options[i].variable, value);
         else
             setenv(options[i].variable, value, 1);
     }
+    if (where == S_CTX_ALLOCATOR && wanted)
+        keep_options();
     return 0;
 }
 
