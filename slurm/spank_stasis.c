@@ -214,6 +214,8 @@ static void preload(spank_t spank, const char *shim)
     }
     snprintf(value, sizeof value, "%s%s%s", shim, *others ? ":" : "", others);
     spank_setenv(spank, "LD_PRELOAD", value, 1);
+    snprintf(value, sizeof value, "%d", (int)getpid());
+    spank_setenv(spank, ENV_TASK_PID, value, 1); /* a prolog, which comes before the task is executed, has all this, too */
 }
 
 static int has_former(spank_t spank, struct former *ret_former)
@@ -297,6 +299,7 @@ static void begin_step(spank_t spank, int count, char **arguments)
         is_restart = goes_on(spank);
     output_check(spank, wanted && single);
     spank_unsetenv(spank, ENV_RUN); /* of the program that has started srun */
+    spank_unsetenv(spank, ENV_TASK_PID);
     if (wanted)
         steps_begin(spank, is_later_life(spank), is_restart);
     if (wanted)

@@ -5,8 +5,11 @@ load helpers
 load slurm/cluster
 load slurm/jobs
 
+# With a prolog of the site's for each task.
 setup_file() {
-    start_cluster
+    printf '%s\n' '#!/bin/sh' 'sh -c "sh -c true; date" >/dev/null' 'echo "$SLURM_STEP_ID" >>"$HOME/site"' 'echo export SITE=1' >"$BATS_FILE_TMPDIR/prolog"
+    chmod a+rx "$BATS_FILE_TMPDIR/prolog"
+    CLUSTER_LINES="TaskProlog=$BATS_FILE_TMPDIR/prolog" start_cluster
 }
 
 teardown_file() {
@@ -138,4 +141,26 @@ is_later_than() {
 says() {
     scontrol_checkpoint "$1" "$JOB.0"
     [ "$status" = 0 ] && [ "$output" = "${2:-}" ] || fail "$1: status $status: $output $stderr"
+}
+
+@test "slurm: prologs of a task run as they always did, and nothing is restarted in their place" {
+    become_job_user
+    printf '%s\n' '#!/bin/sh' 'env >>"$HOME/own"' 'echo export OWN=2' >"$T/prolog"
+    chmod a+rx "$T/prolog"
+    hold
+    submit prologs "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "srun --task-prolog=$T/prolog python3 $APPS/primes.py 100 0.01 $T/ready.hold" \
+        "srun --task-prolog=$T/prolog sh -c 'echo \$SITE \$OWN'"
+    JOB=$(cat "$T/prologs.job")
+    until_true 60 has_lines "$T/prologs.out" 50
+    scontrol_checkpoint create "$JOB"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    as_user scontrol requeue "$JOB"
+    until_true 60 is_restarted "$JOB" 1
+    until_true 60 is_task_back
+    release
+    until_true 90 has_ended "$JOB"
+    diff <(primes 100; echo "1 2") "$T/prologs.out" || fail "$(cat "$T/prologs.err")"
+    [ "$(sort "$T/site" | uniq -c | awk '$2 == 0 { print $1 }')" = 2 ] || fail "the site's prolog: $(cat "$T/site")"
+    [ "$(grep -c '^SLURM_STEP_ID=0$' "$T/own")" = 2 ] || fail "the user's: $(cat "$T/own")"
+    [ ! -e "$T/prologs.out.stasis-tail.1" ] || fail "the program was restarted twice"
 }

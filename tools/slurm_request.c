@@ -194,7 +194,7 @@ static int set_environment(char **variables, const char *name, const char *forme
         setenv("PATH", commands, 0);
     free(here);
     free(commands);
-    return setenv(ENV_BATCH_JOB_NAME, name, 1) || setenv(ENV_BATCH_OPEN_MODE, "append", 1) || setenv(ENV_FORMER, former, 1)
+    return (*name && setenv(ENV_BATCH_JOB_NAME, name, 1)) || setenv(ENV_BATCH_OPEN_MODE, "append", 1) || setenv(ENV_FORMER, former, 1)
                ? complain(EXIT_SYSTEM, "cannot set the environment: %m") : 0;
 }
 
@@ -219,7 +219,7 @@ static int find_fields(char *text, size_t size, struct fields *fields)
 static int submit(const struct fields *fields, const char *job)
 {
     static char *words[MAX_WORDS + 1] = { "sbatch", "--parsable" }, *variables[MAX_WORDS + 1];
-    char former[64], *script = batch_make_path(fields->name);
+    char former[64], *script = batch_make_path(NULL);
     int count = add_words(words, 2, fields->options, fields->options_length, OPTIONS_STOP);
     int status = script ? write_script(script, fields->script, fields->script_length) : complain(EXIT_CANNOT_CREATE, "cannot make a file: %m");
 

@@ -51,6 +51,7 @@
 #define ENV_SIGNAL         "STASIS_SIGNAL"         /* trigger signal, number or name */
 #define ENV_RUN            "STASIS_RUN"            /* <run uuid>:<pid of the step's first process>:<its CLOCK_MONOTONIC ms> */
 #define ENV_LIBEXEC        "STASIS_LIBEXEC"        /* where the helpers are, when not beside the shim */
+#define ENV_TASK_PID       "STASIS_TASK_PID"       /* the plugin to the shim: which process the task is; its prolog is another */
 #define ENV_TEST_FAIL      "STASIS_TEST_FAIL"      /* tests: comma-separated names of steps that must fail, or wait */
 
 /* Helper programs, looked for in ENV_LIBEXEC, then beside libstasis.so, then in the install's libexec. */

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: MIT */
-/* Slurm's own programs are left alone, when LD_PRELOAD was meant for the tasks that they start. */
+/* Slurm's own programs are left alone, when LD_PRELOAD was meant for the tasks that they start; and a task's prolog. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/auxv.h>
 
 #include "../../core/floor/names.h"
+#include "../../core/floor/syscalls.h"
 #include "../../core/floor/text.h"
 #include "shim.h"
+
+extern char **environ;
 
 NEXT_OF(unsetenv);
 
@@ -23,4 +27,37 @@ int clients_is_one(void)
             return 1;
         }
     return 0;
+}
+
+static int is_slurmstepd(long pid)
+{
+    static const char NAME[] = "slurmstepd\n";
+    char path[64], name[sizeof NAME] = "";
+    size_t at = text_add_number(path, sizeof path, text_add(path, sizeof path, 0, "/proc/"), (uint64_t)pid);
+    long file;
+
+    text_add(path, sizeof path, at, "/comm");
+    file = SYS_CALL(open, path, O_RDONLY | O_CLOEXEC, 0, 0, 0, 0);
+    if (file < 0)
+        return 0;
+    SYS_CALL(read, file, name, sizeof name - 1, 0, 0, 0);
+    sys_close((int)file);
+    return text_equal(name, NAME);
+}
+
+/* It is a child of what is to become the task, and is slurmstepd still. Whoever belongs to the task already has its run. */
+int clients_is_prolog(void)
+{
+    char *task = (char *)text_environment(environ, ENV_TASK_PID);
+    const char *number = task;
+    uint64_t pid;
+
+    if (!task || !*task || text_environment(environ, ENV_RUN))
+        return 0;
+    pid = text_number(&number);
+    if (pid && (pid != (uint64_t)SYS_CALL(getppid, 0, 0, 0, 0, 0, 0) || !is_slurmstepd((long)pid)))
+        return 0;
+    task[0] = '0'; /* so that what it executes knows it, too */
+    task[1] = 0;
+    return 1;
 }

@@ -368,6 +368,10 @@ __attribute__((constructor)) static void enter(void)
     shim.own_path = next_begin();
     if (clients_is_one())
         return;
+    if (clients_is_prolog()) {
+        shim.own_path = NULL; /* what it executes is left alone, too */
+        return;
+    }
     output_take();
     restart_instead();
     read_run();

@@ -260,6 +260,8 @@ static inline int signals_hold(const sigset_t *set, int number) { return set->__
 
 /* clients.c: 1 in a command of Slurm's */
 int clients_is_one(void);
+/* What Slurm runs beside the task, in its environment. */
+int clients_is_prolog(void);
 
 /* output.c: descriptors 1 and 2 are the files that srun has named */
 void output_take(void);
