@@ -326,7 +326,7 @@ static void over(void *context, int status)
     tasks_give_up(status);
 }
 
-static int restart(const char *path, int only_check, struct restoring *restoring)
+static int restart(const char *path, struct restoring *restoring)
 {
     static struct image image;
     static struct tree tree;
@@ -351,7 +351,7 @@ static int restart(const char *path, int only_check, struct restoring *restoring
     status = check(&tree, restoring, &bubble);
     if (wish.requests.tool)
         prepare_requests(path, &image.header, &bubble);
-    if (status || only_check) {
+    if (status || restoring->policy.only_check) {
         say_notice(restoring);
         return status;
     }
@@ -421,7 +421,7 @@ static int fill_streams(void)
     return closed;
 }
 
-static int read_options(int count, char **arguments, struct policy *policy, int *ret_only_check)
+static int read_options(int count, char **arguments, struct policy *policy)
 {
     static const struct option options[] = {
         { "check", no_argument, NULL, 'c' },    { "strict", no_argument, NULL, 's' },
@@ -434,7 +434,7 @@ static int read_options(int count, char **arguments, struct policy *policy, int 
     policy->path_rules = calloc((size_t)count, sizeof *policy->path_rules);
     for (int option; (option = getopt_long(count, arguments, "", options, NULL)) != -1;) {
         if (option == 'c')
-            *ret_only_check = 1;
+            policy->only_check = 1;
         else if (option == 's')
             policy->strict = 1;
         else if (option == 'n')
@@ -459,10 +459,10 @@ int main(int count, char **arguments)
 {
     static struct restoring restoring = { .streams = { 0, 1, 2 } };
     char image[MAX_PATH];
-    int only_check = 0, is_found, status;
+    int is_found, status;
 
     restoring.closed_streams = fill_streams();
-    if (read_options(count, arguments, &restoring.policy, &only_check)) {
+    if (read_options(count, arguments, &restoring.policy)) {
         fprintf(stderr, "stasis-restorer is started by `stasis restart`; see stasis(1)\n");
         return EXIT_USAGE;
     }
@@ -471,7 +471,7 @@ int main(int count, char **arguments)
         status = tasks_choose(image, is_found, &restoring.policy.roll);
     if (status)
         return status;
-    status = restart(image, only_check, &restoring);
+    status = restart(image, &restoring);
     tasks_give_up(status);
     return status;
 }

@@ -13,8 +13,8 @@ TO_TEST='bats binutils python3 gawk tmux less vim-tiny xz-utils util-linux diffu
 TO_TEST+=' munge slurmctld slurmd slurm-client libslurm-dev slurm-wlm-basic-plugins-dev'
 # what runtimes.bats runs
 TO_TEST+=' perl bc default-jre-headless ecj r-base-core octave gfortran python3-numpy libopenblas0-pthread sqlite3 luajit sbcl nodejs golang-go'
-# and workflows.bats
-TO_TEST+=' snakemake'
+# and workflows.bats and mpi.bats
+TO_TEST+=' snakemake mpich libmpich-dev openmpi-bin libopenmpi-dev'
 
 # Those of the packages that are not installed.
 missing_packages() {

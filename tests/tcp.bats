@@ -104,6 +104,29 @@ no_guests() {
     says_ok pairs
 }
 
+@test "tcp: a port of connections that have just been closed is waited for" {
+    local program='import os, socket, time
+listener = socket.socket()
+listener.bind(("127.0.0.1", 0))
+listener.listen()
+for number in range(2):
+    caller = socket.create_connection(listener.getsockname())
+    listener.accept()[0].close() # first: the port is on this side
+    assert not caller.recv(1)
+    caller.close()
+    open(os.environ["GUEST_READY"], "w").close()
+    while os.path.exists(os.environ["GUEST_READY"] + ".hold"): time.sleep(0.01)
+print("OK")'
+    start_guest closed /usr/bin/python3 -c "$program"
+    take "$PID"
+    kill_hard "$PID"
+    restart_refused 'R-PORT-IN-USE: 127.0.0.1:*is in use by closed connections' --check "$IMAGE"
+    restart closed "$IMAGE"
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ] || fail "$(cat "$T/closed.err")"
+    says_ok closed
+}
+
 @test "tcp: urgent data, and bytes that nobody has accepted, are refused by name" {
     local sort
     for sort in urgent:R-SOCKET-QUEUE unaccepted-bytes:R-SOCKET-BACKLOG closed-caller:R-SOCKET-BACKLOG; do

@@ -128,9 +128,12 @@ SCRIPT
 @test "nextflow: a task that ends with 75 goes on at its retry, in another directory" {
     prepare
     make_nextflow
+    mkdir -p "$T/tasks/7"
+    mv "$T/hold" "$T/tasks/7"
+    own "$T/tasks" "$T/tasks/7"
     start nextflow bash nextflow.sh
     until_true 60 is_at_hold tasks/7/out
-    rm "$T/hold"
+    rm "$T/tasks/7/hold"
     take count-7.0 --stop
     ends_with_zero
     counted_well work.2/count.7

@@ -346,16 +346,37 @@ static void say_occupied(struct restoring *restoring, int number, const struct i
             whose);
 }
 
+/* Connections that are closed, perhaps by the very kill that has made the restart necessary, are waited for: each is gone after a
+ * minute (tcp(7): TIME_WAIT). */
+static int bind_when_free(const struct restoring *restoring, int fd, const struct inet_address *local)
+{
+    enum { MOST_MILLISECONDS = 65000, LOOK_MILLISECONDS = 200 };
+    int protocol = inet_option(fd, SOL_SOCKET, SO_PROTOCOL), waited = 0, error;
+    char text[INET_TEXT];
+
+    while ((error = inet_bind(fd, local)) == -EADDRINUSE && waited < MOST_MILLISECONDS && !restoring->policy.only_check) {
+        struct occupant occupant = { .port = local->port };
+        find_occupant(protocol, &occupant);
+        if (!occupant.found || occupant.inode)
+            break;
+        if (!waited && isatty(STDERR_FILENO))
+            fprintf(stderr, "stasis: %s is in use by closed connections; waiting for them, up to a minute\n", inet_text(local, text));
+        poll(NULL, 0, LOOK_MILLISECONDS);
+        waited += LOOK_MILLISECONDS;
+    }
+    return error;
+}
+
 void inet_check_bind(struct restoring *restoring, int fd, int number, const struct inet_address *local, int listens)
 {
-    int protocol = inet_option(fd, SOL_SOCKET, SO_PROTOCOL), error = inet_bind(fd, local);
+    int error = bind_when_free(restoring, fd, local);
     struct occupant occupant = { .port = local->port };
     char text[INET_TEXT];
 
     if (!error && listens && listen(fd, 0)) /* two that may share a port may not both listen */
         error = -errno;
     if (error == -EADDRINUSE) {
-        find_occupant(protocol, &occupant);
+        find_occupant(inet_option(fd, SOL_SOCKET, SO_PROTOCOL), &occupant);
         say_occupied(restoring, number, local, &occupant);
     } else if (error)
         missing(restoring, "R-ADDRESS: descriptor %d was at %s, which cannot be had here: %s", number,

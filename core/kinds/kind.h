@@ -113,6 +113,7 @@ struct saving {
 /* What the person who restarts wants; from the command line. */
 struct policy {
     int strict;           /* nothing may be adapted */
+    int only_check;       /* what passes by itself is not waited for */
     int no_tails;         /* what was written to a file after the checkpoint is not kept */
     const char *shared_output; /* value of ENV_SHARED_OUTPUT or NULL: a file that is neither cut nor too short */
     const char **path_rules; /* OLD=NEW, see path_map.c */
