@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "bubble_private.h"
+#include "numbers.h"
 #include "../core/floor/names.h"
 #include "../core/floor/text.h"
 
@@ -65,6 +66,9 @@ static const struct refusal {
     [STEP_TASK] = {"clone3", "R-CLONE3", "the kernel refuses clone3 with set_tid",
         "the program cannot have its PID back. Use Linux 5.5 or newer, let the container's seccomp filter allow "
         "clone3, and set sysctl kernel.pid_max above the program's PID"},
+    [STEP_NUMBER] = {NULL, "R-PID-TAKEN", "the program's PID cannot be had among the host's processes",
+        "somebody else has it, as a process, a process group or a session. End that one, or restart elsewhere; allow user "
+        "namespaces, in which all PIDs are free (R-USER-NAMESPACE)"},
 };
 /* clang-format on */
 
@@ -352,6 +356,13 @@ static int try_out(const struct bubble_plan *plan, int errors[STEP_COUNT])
     return result;
 }
 
+static int is_forbidden;
+
+int bubble_is_forbidden(void)
+{
+    return is_forbidden;
+}
+
 int bubble_check(const struct bubble_plan *plan, void (*say)(void *context, const char *sentence), void *context)
 {
     static const struct bubble_plan any = {.pid = 300};
@@ -380,6 +391,8 @@ int bubble_check(const struct bubble_plan *plan, void (*say)(void *context, cons
         sentence(step, errors[step], text, sizeof text);
         say(context, text);
         obstacles++;
+        is_forbidden |= (step <= STEP_SLAVE && errors[step] != -EAGAIN && errors[step] != -ENOMEM) ||
+                        (step == STEP_TASK && errors[step] == -ENOSYS); /* as containers answer to all of clone3 */
     }
     return obstacles;
 }
@@ -443,13 +456,13 @@ static int make_link(int ret_link[2])
 
 static int run(const struct bubble_plan *plan, int link[2], int task_link[2])
 {
-    enum bubble_step step;
+    enum bubble_step step = STEP_SPACES;
     int error = relay_prepare(plan);
 
     if (error)
         fprintf(stderr, "stasis: no terminal can be made for the program: %s. Raise sysctl kernel.pty.max, or ulimit -n\n",
                 strerror(-error));
-    pid_t keeper = error ? -1 : enter(&step);
+    pid_t keeper = error ? -1 : plan->is_on_host ? numbers_fork_beside(plan->numbers, plan->number_count) : enter(&step);
     if (!keeper) {
         close(link[0]);
         close(task_link[0]);

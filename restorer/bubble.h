@@ -18,6 +18,9 @@ struct bubble_plan {
     int own_session;          /* 1: the task is a session leader: setsid() */
     int has_terminal;         /* 1: and has a controlling terminal there, see relay.c */
     int has_terminal_pairs;   /* 1: a /dev/pts of its own, in which all numbers are free */
+    int is_on_host;           /* 1: no bubble, see host.h, */
+    const pid_t *numbers;     /* and these PIDs and TIDs will be needed */
+    uint32_t number_count;
     int own_group;            /* 1: leads its process group: setpgid(0, 0) */
     int64_t monotonic_offset[2]; /* seconds, nanoseconds to add to this host's initial CLOCK_MONOTONIC */
     int64_t boottime_offset[2];  /* nanoseconds are 0 to 999999999, the seconds may be negative */
@@ -38,6 +41,9 @@ struct bubble_plan {
  * many. The plan may be NULL: then any PID will do. ENV_TEST_FAIL words: userns, clone3, timens, procmount, shm. */
 int bubble_check(const struct bubble_plan *plan, void (*say)(void *context, const char *sentence), void *context);
 
+/* Of what bubble_check has said: is it that there are no namespaces at all? */
+int bubble_is_forbidden(void);
+
 /* Makes the bubble and the task, then stands for it until it ends: forwards signals and job control, mirrors how it
  * ended (exit status, or dies of the same signal, without a core of its own). Returns only when it could not be made:
  * exit status, with the reason on stderr. The caller has one thread. Once the task has started, the porter keeps of its
@@ -49,6 +55,9 @@ int bubble_run(const struct bubble_plan *plan);
  * namespace, and one descriptor of ours, as high as it will go below 1024. It may be moved: write its new number
  * here. */
 int *bubble_descriptor(void);
+
+/* In the task: the keeper's PID, as the task sees it. */
+pid_t bubble_keeper(void);
 
 /* In the task: "about to jump". The porter calls plan->started. Closes our descriptor; a second call does nothing. */
 void bubble_started(void);

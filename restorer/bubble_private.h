@@ -10,7 +10,7 @@
 
 #include "bubble.h"
 
-/* In the order in which they are done. */
+/* In the order in which they are done; the last two are one or the other. */
 enum bubble_step {
     STEP_SPACES, /* clone3 of the keeper into its namespaces */
     STEP_MAPS,   /* own ids in the user namespace */
@@ -20,12 +20,13 @@ enum bubble_step {
     STEP_PTS,    /* a /dev/pts of its own */
     STEP_TIME,   /* clock offsets for the keeper's children */
     STEP_TASK,   /* clone3 of the task with set_tid */
+    STEP_NUMBER, /* or, without a bubble, its turn: numbers.h */
     STEP_COUNT,
 };
 
 enum report_kind {
     REPORT_FAILED = 1, /* value: enum bubble_step, more: -errno; the keeper ends */
-    REPORT_TASK,       /* with the task's pidfd (SCM_RIGHTS) and PID (SCM_CREDENTIALS) */
+    REPORT_TASK,       /* with the task's pidfd (SCM_RIGHTS) and PID (SCM_CREDENTIALS; without a bubble it is the value) */
     REPORT_STATUS,     /* value: of waitpid(); more: 1 when the task ended and others live on */
     REPORT_DETACHED,   /* the rest lives on without the porter */
 };

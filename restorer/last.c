@@ -2,8 +2,8 @@
 /* The last stage. It runs in the arena with nothing but the plan: no libc, no TLS, no old memory. It only moves and
  * maps; what it moves was verified before. Steps are numbered because their order is law.
  *
- * On entry: one thread, all signals blocked, no rseq registered, descriptors as they are to be but for the
- * executable's. It leaves: the process of the image, every thread at its context in the shim. */
+ * On entry: the first thread, all signals blocked, no rseq registered, descriptors as they are to be but for the
+ * executable's; and each of the others, if they were made before. It leaves: the process of the image, every thread at its context in the shim. */
 #include <asm/prctl.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +28,7 @@
 
 enum { LAST_PATIENCE_SECONDS = 60 };
 
-__attribute__((noreturn, section(".text.entry"), used)) void last_stage(struct last_plan *plan);
+__attribute__((noreturn, section(".text.entry"), used)) void last_stage(struct last_plan *plan, uint64_t index);
 
 static struct last_together *together; /* with the others; NULL: not yet */
 
@@ -170,8 +170,12 @@ static void place_vdso(const struct last_plan *plan)
 /* 5. What belongs to the process as a whole. */
 static void set_process(struct last_plan *plan)
 {
+    int executable = (int)plan->mm.exe_fd;
+
+    if (plan->is_on_host)
+        plan->mm.exe_fd = ~0U;
     must(sys_prctl(PR_SET_MM, PR_SET_MM_MAP, (uint64_t)&plan->mm, sizeof plan->mm, 0), "PR_SET_MM_MAP");
-    sys_close((int)plan->mm.exe_fd);
+    sys_close(executable);
     if (plan->lock_future)
         must(SYS_CALL(mlockall, plan->lock_future, 0, 0, 0, 0, 0), "lock memory to come");
     if (plan->thp_disabled) /* from 6.18 on there are flags beside the 1 */
@@ -390,11 +394,43 @@ static void thread_enter(struct last_plan *plan, uint64_t index)
     go(plan, &plan->threads[index]);
 }
 
-void last_stage(struct last_plan *plan)
+/* 6. again, of a thread that was made before. Until all are here, some still stand in what is to be unmapped. */
+static __attribute__((noreturn)) void held_enter(struct last_plan *plan, uint64_t index)
+{
+    const struct agent_thread *thread = &plan->threads[index].thread;
+
+    __atomic_add_fetch(&plan->come, 1, __ATOMIC_SEQ_CST);
+    sys_futex(&plan->come, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
+    while (!__atomic_load_n(&plan->placed, __ATOMIC_SEQ_CST))
+        sys_futex(&plan->placed, FUTEX_WAIT_PRIVATE, 0, NULL);
+    must(SYS_CALL(set_tid_address, thread->clear_child_tid, 0, 0, 0, 0, 0), "TID address");
+    must(SYS_CALL(arch_prctl, ARCH_SET_FS, thread->fs_base, 0, 0, 0, 0), "FS base");
+    thread_enter(plan, index);
+    __builtin_unreachable();
+}
+
+static void await_held(struct last_plan *plan)
+{
+    uint32_t come;
+
+    while ((come = __atomic_load_n(&plan->come, __ATOMIC_SEQ_CST)) < plan->held)
+        sys_futex(&plan->come, FUTEX_WAIT_PRIVATE, come, NULL);
+}
+
+static void let_held_go(struct last_plan *plan)
+{
+    __atomic_store_n(&plan->placed, 1, __ATOMIC_SEQ_CST);
+    sys_futex(&plan->placed, FUTEX_WAKE_PRIVATE, INT_MAX, NULL);
+}
+
+void last_stage(struct last_plan *plan, uint64_t index)
 {
     const struct last_thread *first = &plan->threads[0];
     const uint64_t all = ~UINT64_C(0);
 
+    if (index)
+        held_enter(plan, index);
+    await_held(plan);
     together = plan->together;
     sys_rt_sigprocmask(SIG_BLOCK, &all, NULL); /* libc leaves those out that it has for itself */
     park_vdso(plan);
@@ -407,8 +443,9 @@ void last_stage(struct last_plan *plan)
     set_process(plan);
     must(SYS_CALL(set_tid_address, first->thread.clear_child_tid, 0, 0, 0, 0, 0), "TID address");
     must(SYS_CALL(arch_prctl, ARCH_SET_FS, first->thread.fs_base, 0, 0, 0, 0), "FS base");
-    for (uint32_t i = 1; i < plan->thread_count; i++)
+    for (uint32_t i = 1; i < plan->thread_count && !plan->held; i++)
         make_thread(plan, i);
+    let_held_go(plan);
     set_thread(plan, first);
     sys_prctl(PR_SET_CHILD_SUBREAPER, plan->subreaper, 0, 0, 0);
     if (!first->has_traits) {

@@ -24,6 +24,7 @@
 #include "attempts.h"
 #include "bubble.h"
 #include "descriptors.h"
+#include "host.h"
 #include "plan.h"
 #include "tasks.h"
 #include "tree.h"
@@ -204,8 +205,12 @@ static int become(void *context)
 {
     struct tree *tree = context;
     struct restoring *own = &tree->processes[0];
-    int status = make(own);
+    int status = host_hold_threads(own);
 
+    if (!status) {
+        host_say(own);
+        status = make(own);
+    }
     if (!status)
         status = tree_grow(tree, &own);
     if (status)
@@ -262,6 +267,19 @@ static int check_processes(struct tree *tree, const struct restoring *blank)
     return status;
 }
 
+/* A bubble, or, where there are no namespaces, the host for those that can do without. */
+static void find_place(struct tree *tree, struct bubble_plan *bubble)
+{
+    struct restoring *task = tree->processes, obstacles = { 0 };
+
+    bubble_check(bubble, say_missing, &obstacles);
+    if (bubble_is_forbidden() && host_check(tree, bubble, &obstacles))
+        bubble->is_on_host = tree->is_on_host = 1;
+    else
+        buffer_add(&task->missing, obstacles.missing.bytes, obstacles.missing.length);
+    buffer_free(&obstacles.missing);
+}
+
 static int check(struct tree *tree, const struct restoring *blank, struct bubble_plan *bubble)
 {
     struct restoring *task = tree->processes;
@@ -276,7 +294,7 @@ static int check(struct tree *tree, const struct restoring *blank, struct bubble
     bubble->has_terminal = task->has_terminal;
     bubble->has_terminal_pairs = task->has_terminal_pairs;
     bubble->own_group = task->group == task->pid && !bubble->own_session;
-    bubble_check(bubble, say_missing, task);
+    find_place(tree, bubble);
     if (!task->missing.length)
         return 0;
     say_notice(task);
@@ -351,8 +369,10 @@ static int restart(const char *path, struct restoring *restoring)
     status = check(&tree, restoring, &bubble);
     if (wish.requests.tool)
         prepare_requests(path, &image.header, &bubble);
+    if (!status && restoring->policy.only_check)
+        host_say(tree.processes);
     if (status || restoring->policy.only_check) {
-        say_notice(restoring);
+        say_notice(status ? restoring : tree.processes);
         return status;
     }
     stand(restoring, "stand");

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "numbers.h"
 #include "last_blob.h" /* made by the build: the last stage as bytes */
 
 enum { FIRST_STACK = 65536, VDSO_ROOM = 64 * PAGE_BYTES, RSEQ_LENGTH = 32 };
@@ -91,6 +92,8 @@ int plan_jump(struct restoring *restoring)
     close_range((unsigned)executable + 1, (unsigned)restoring->own_end - 1, 0);
     if (locks_take_again(restoring)) /* a stream of the command's may have been a file that the program has locked */
         return EXIT_SYSTEM;
+    plan->is_on_host = (uint32_t)restoring->is_on_host;
+    numbers_let_go(plan);
     /* left registered, the kernel would kill us once its page is gone (rseq(2)) */
     syscall(SYS_rseq, (char *)__builtin_thread_pointer() + __rseq_offset, RSEQ_LENGTH, RSEQ_FLAG_UNREGISTER, RSEQ_SIG);
     __asm__ volatile("mov %0, %%rsp\n\t"
@@ -98,7 +101,7 @@ int plan_jump(struct restoring *restoring)
                      "call *%1\n\t"
                      "ud2"
                      :
-                     : "r"(stack), "r"(plan->arena_start), "D"(plan)
+                     : "r"(stack), "r"(plan->arena_start), "D"(plan), "S"(0L)
                      : "memory");
     __builtin_unreachable();
 }

@@ -369,10 +369,12 @@ static void fail(struct porter *p, int status)
 }
 
 /* The task waits: page and terminal first, then go. */
-static void meet_task(struct porter *p)
+static void meet_task(struct porter *p, const struct report *report)
 {
     int error = fill_page(p->plan, p->keeper);
 
+    if (report->value)
+        p->task = report->value;
     if (error) {
         fprintf(stderr, "stasis: cannot map a file in %s: %s\n",
                 p->plan->run_directory, strerror(-error));
@@ -389,6 +391,8 @@ static void lose_keeper(struct porter *p)
     while (waitpid(p->keeper, &p->status, 0) < 0 && errno == EINTR)
         ;
     p->state = LOST;
+    if (p->plan->is_on_host && p->handle >= 0)
+        syscall(SYS_pidfd_send_signal, p->handle, SIGKILL, NULL, 0); /* no bubble, in which the kernel would have done it */
     if (WIFSIGNALED(p->status))
         fprintf(stderr, "stasis: process %d, which keeps the program's namespaces, was killed by signal %d (%s), and "
                 "the program with it. Restart again from the image\n", p->keeper, WTERMSIG(p->status),
@@ -422,7 +426,7 @@ static void take_reports(struct porter *p)
         if (report.kind == REPORT_FAILED)
             fail(p, bubble_complain((enum bubble_step)report.value, report.more));
         else if (report.kind == REPORT_TASK)
-            meet_task(p);
+            meet_task(p, &report);
         else if (report.kind == REPORT_STATUS)
             take_status(p, &report);
     }

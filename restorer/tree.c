@@ -196,7 +196,7 @@ static int is_first_to_fail(struct tree *tree, int status)
 _Noreturn void tree_fail(struct tree *tree, const struct restoring *own, int status)
 {
     is_first_to_fail(tree, status);
-    if (own && own->index == 0)
+    if (own && own->index == 0 && !tree->is_on_host)
         kill(-1, SIGKILL); /* all but the keeper and ourselves */
     _exit((int)tree->together->failed);
 }
@@ -420,7 +420,7 @@ static void await_ended(struct tree *tree, const struct node *node)
 /* A stand-in may need a moment to end, and its children are somebody else's then. */
 static void verify(struct tree *tree, const struct node *node)
 {
-    pid_t parent = find(tree, node->parent) == NO_NODE ? 1 : node->parent;
+    pid_t parent = find(tree, node->parent) == NO_NODE ? bubble_keeper() : node->parent;
 
     for (int tries = 0; getppid() != parent && tries < CLONE_TRIES; tries++)
         nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);

@@ -20,6 +20,7 @@ enum stage {
 struct tree {
     struct restoring *processes; /* by index */
     uint32_t count;
+    int is_on_host;              /* see host.h */
     struct node *nodes;          /* tree.c's own */
     size_t node_count;
     struct last_together *together; /* shared by all */

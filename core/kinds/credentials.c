@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "kind.h"
@@ -73,6 +74,17 @@ static int same_groups(const uint32_t *then, uint32_t count)
     return 1;
 }
 
+/* The rest of those that a restart takes away only a bubble gives the right to take. */
+static void check_bounds(struct restoring *restoring, const struct credentials_record *record)
+{
+    uint64_t bounds = 0;
+
+    for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++)
+        bounds |= (uint64_t)prctl(PR_CAPBSET_READ, capability, 0, 0, 0) << capability;
+    if (bounds & ~record->capabilities[3])
+        needs_bubble(restoring, "a smaller bounding set of capabilities than this command");
+}
+
 static int credentials_check(struct restoring *restoring, struct reader *reader)
 {
     struct credentials_record record;
@@ -94,6 +106,7 @@ static int credentials_check(struct restoring *restoring, struct reader *reader)
                 effective_group);
     else if (!same_groups(groups, record.group_count))
         missing(restoring, "R-CREDENTIALS: the program had supplementary groups that this restart has not");
+    check_bounds(restoring, &record);
     return 0;
 }
 

@@ -150,6 +150,8 @@ struct restoring {
     int network_is_checked; /* tcp.c's own */
     int64_t monotonic[2], boottime[2]; /* as the program saw them */
     int has_terminal_pairs; /* 1: a /dev/pts of its own is needed */
+    const char *bubble_for; /* what cannot be made without a bubble, see needs_bubble(); NULL: nothing */
+    int is_on_host;         /* 1: there is none */
     struct terminal_pair *terminals; /* terminals.c's own */
     int pid, parent, session, group, exit_signal;
     int has_terminal;     /* 1: a controlling one */
@@ -203,6 +205,8 @@ int save_record_with_text(struct saving *saving, uint16_t tag, const void *recor
 int missing(struct restoring *restoring, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* The same for what will be otherwise than it was, which the person is told at the start; --strict refuses it, by `name`. Returns 0. */
 int adapted(struct restoring *restoring, const char *name, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* By `check`: there is `what`, which needs namespaces of the program's own; see restorer/host.c. */
+void needs_bubble(struct restoring *restoring, const char *what);
 /* Reads /proc/<pid>/<name> whole; malloc'ed, NUL behind; *ret_length may be NULL. NULL and errno on failure. */
 char *proc_read(int pid, const char *name, size_t *ret_length);
 /* The same for an open file. */
@@ -384,6 +388,7 @@ void mappings_free(struct mappings *mappings);
 /* threads.c: how many a record of the kind holds; and one of them in the plan, looked for from *hint on, which is then behind
  * it: records that go through the threads have them in the same order. NULL: none. */
 uint32_t threads_count(const struct reader *record);
+uint32_t threads_others(const struct restoring *restoring, int *ret_tids); /* all but the main one; room for threads_count() */
 struct last_thread *threads_find(struct last_plan *plan, uint32_t tid, uint32_t *hint);
 uint32_t owners_count(const struct reader *record); /* owners.c */
 uint32_t traits_policy_count(const struct reader *record); /* thread_traits.c: memory policies of ranges */

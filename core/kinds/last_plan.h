@@ -117,6 +117,9 @@ struct last_plan {
     uint64_t stacks;                 /* LAST_STACK_BYTES for each thread */
     uint64_t note_address;           /* of struct restart_note in the program */
     struct restart_note note;
+    uint32_t held;                   /* other threads that were made before, see restorer/numbers.c; 0: they are made here */
+    uint32_t come, placed;           /* futexes: those of them that have come here; 1: memory is where it belongs */
+    uint32_t is_on_host;             /* 1: without the right to change /proc/self/exe */
     uint32_t ready;                  /* threads that stand: futex */
     struct last_together *together;  /* in the arena */
 };

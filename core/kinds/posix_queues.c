@@ -165,6 +165,7 @@ static int queues_check(struct restoring *restoring, struct reader *reader)
 {
     struct queue_record record;
 
+    needs_bubble(restoring, "POSIX message queues");
     if (!reader_take(reader, &record, sizeof record) && geteuid() &&
         (record.most > MOST_MESSAGES || record.size > MESSAGE_BYTES))
         missing(restoring,

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../floor/names.h"
 #include "kind.h"
 
 struct process_record {
@@ -70,13 +71,36 @@ static void note_machine(struct process_record *record)
     memcpy(record->features, here.features, sizeof here.features);
 }
 
+/* A program that has come back without a bubble has the restorer's file for its own (restorer/host.c). Its true one is where its
+ * code lies. NULL: it is no such program. */
+static const struct mapping *code_of_restored(const struct saving *saving, const char *executable, uint64_t code)
+{
+    const char *slash = strrchr(executable, '/');
+
+    for (size_t i = 0; slash && !strcmp(slash + 1, RESTORER_NAME) && i < saving->mappings.count; i++)
+        if (saving->mappings.items[i].start <= code && code < saving->mappings.items[i].end)
+            return &saving->mappings.items[i];
+    return NULL;
+}
+
+static int save_restored(struct saving *saving, const struct mapping *code, struct process_record *record)
+{
+    struct stat there;
+
+    if (stat(code->name, &there) || there.st_ino != code->inode)
+        return refuse(saving, "R-UNREADABLE-PROGRAM", "the program's file %s is gone or another one", code->name);
+    return file_identity_take(code->name, 1, &record->executable);
+}
+
 /* The program's file by its path, or, when that is gone or another one, with its bytes. */
-static int save_executable(struct saving *saving, const char *path, struct process_record *record)
+static int save_executable(struct saving *saving, const char *path, const struct mapping *restored, struct process_record *record)
 {
     char name[64];
     struct stat status, there;
     int error;
 
+    if (restored)
+        return save_restored(saving, restored, record);
     snprintf(name, sizeof name, "/proc/%d/exe", saving->view);
     if (stat(name, &status))
         return -errno;
@@ -92,6 +116,7 @@ static int process_save(struct saving *saving, const struct descriptor *none)
     struct process_record record = { .pid = saving->page->pid, .restart_note = saving->page->restart_note };
     char *executable = proc_link(saving->view, "exe"), *auxv = NULL;
     struct buffer payload = { 0 };
+    const struct mapping *restored = NULL;
     uint64_t own[STAT_FIELDS], view[STAT_FIELDS];
     size_t length = 0;
     int error;
@@ -104,8 +129,10 @@ static int process_save(struct saving *saving, const struct descriptor *none)
     auxv = proc_read(saving->view, "auxv", &length);
     if (!error && (!executable || !auxv))
         error = -errno;
-    if (!error)
-        error = save_executable(saving, executable, &record);
+    if (!error) {
+        restored = code_of_restored(saving, executable, view[26]);
+        error = save_executable(saving, executable, restored, &record);
+    }
     if (!error) {
         record.parent = (uint32_t)own[STAT_PARENT], record.group = (uint32_t)own[STAT_GROUP];
         record.session = (uint32_t)own[STAT_SESSION], record.exit_signal = (uint32_t)own[STAT_EXIT_SIGNAL];
@@ -118,7 +145,7 @@ static int process_save(struct saving *saving, const struct descriptor *none)
         note_machine(&record);
         record.auxv_length = (uint32_t)length;
         buffer_add(&payload, &record, sizeof record);
-        buffer_add_text(&payload, executable);
+        buffer_add_text(&payload, restored ? restored->name : executable);
         buffer_add(&payload, auxv, length);
         error = image_write_record(saving->writer, TAG_PROCESS, RECORD_REQUIRED, saving->index, &payload);
     }
@@ -158,7 +185,9 @@ static int process_check(struct restoring *restoring, struct reader *reader)
     restoring->parent = (int)record.parent;
     restoring->exit_signal = (int)record.exit_signal;
     check_cpu(restoring, &record);
-    if (!record.kept.content)
+    if (record.kept.content)
+        needs_bubble(restoring, "a program file that was deleted");
+    else
         file_identity_check(restoring, executable, &record.executable);
     free(executable);
     return 0;

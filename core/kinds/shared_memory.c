@@ -727,6 +727,8 @@ static int shared_memory_check(struct restoring *restoring, struct reader *reade
     struct object_record record;
     char *name = take_record(reader, &record);
 
+    if (name && record.sort == OBJECT_POSIX && (record.name_count || strchr(name + sizeof SHM - 1, '/')))
+        needs_bubble(restoring, "shared memory with names");
     if (name && record.sort == OBJECT_DELETED_FILE) {
         name = path_now(restoring, name);
         if (name)

@@ -157,6 +157,12 @@ int adapted(struct restoring *restoring, const char *name, const char *format, .
     return 0;
 }
 
+void needs_bubble(struct restoring *restoring, const char *what)
+{
+    if (!restoring->bubble_for)
+        restoring->bubble_for = what;
+}
+
 char *read_all(int fd, size_t *ret_length)
 {
     size_t length = 0, room = 1 << 16;

@@ -95,6 +95,7 @@ int64_t process_began(int pid)
 
 void system_v_check_numbers(struct restoring *restoring)
 {
+    needs_bubble(restoring, "System V IPC");
     if (access("/proc/sys/kernel/sem_next_id", F_OK) || text_list_holds(restoring->test_fail, "next_id"))
         missing(restoring,
                 "R-SYSTEM-V-NUMBER: the program uses System V IPC, and this kernel does not let a restart choose its "

@@ -615,6 +615,7 @@ static void check_network(struct restoring *restoring)
     if (restoring->network_is_checked)
         return;
     restoring->network_is_checked = 1;
+    needs_bubble(restoring, "TCP connections");
     error = tcp_network_try();
     if (error)
         missing(restoring,

@@ -149,20 +149,25 @@ static void check_nodes(struct restoring *restoring, const uint64_t nodes[AGENT_
         adapted(restoring, "R-MEMORY-POLICY", "the program's memory was bound to nodes that are not here; it takes those that are");
 }
 
-static uint64_t own_capabilities(void)
+static uint64_t own_capabilities(uint64_t *ret_inheritable)
 {
     struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
     struct __user_cap_data_struct data[2] = { 0 };
 
     syscall(SYS_capget, &header, data);
+    *ret_inheritable = (uint64_t)data[1].inheritable << 32 | data[0].inheritable;
     return (uint64_t)data[1].permitted << 32 | data[0].permitted;
 }
 
 static void check_one(struct restoring *restoring, const struct agent_traits *traits)
 {
-    if (traits->capabilities[1] & ~own_capabilities())
+    uint64_t inheritable, own = own_capabilities(&inheritable);
+
+    if (traits->capabilities[1] & ~own)
         missing(restoring, "R-CREDENTIALS: the program had capabilities that this restart has not (%#" PRIx64 ")",
-                traits->capabilities[1] & ~own_capabilities());
+                traits->capabilities[1] & ~own);
+    if (traits->capabilities[2] & ~(own | inheritable) || traits->secure_bits != (uint32_t)prctl(PR_GET_SECUREBITS, 0, 0, 0, 0))
+        needs_bubble(restoring, "inheritable capabilities or secure bits that this command has not");
     if (traits->cpuid == 1 && syscall(SYS_arch_prctl, ARCH_GET_CPUID, 0) < 0)
         missing(restoring, "R-CPU: the program had taken the CPUID instruction from itself, which this CPU cannot");
     if (is_exposed(traits))

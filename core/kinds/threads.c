@@ -86,6 +86,20 @@ uint32_t threads_count(const struct reader *record)
     return (uint32_t)(record->length / sizeof(struct thread_record));
 }
 
+uint32_t threads_others(const struct restoring *restoring, int *ret_tids)
+{
+    struct reader reader;
+    struct thread_record record;
+    uint32_t count = 0;
+
+    if (image_find_record(restoring->image, TAG_THREADS, restoring->index, &reader))
+        return 0;
+    while (reader.at < reader.length && !reader_take(&reader, &record, sizeof record))
+        if (record.thread.tid != (uint32_t)restoring->pid)
+            ret_tids[count++] = (int)record.thread.tid;
+    return count;
+}
+
 struct last_thread *threads_find(struct last_plan *plan, uint32_t tid, uint32_t *hint)
 {
     for (uint32_t i = 0; i < plan->thread_count; i++, ++*hint)

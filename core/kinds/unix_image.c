@@ -157,6 +157,21 @@ static void check_state(struct restoring *restoring, const struct unix_socket *i
                 number, is->state.backlog);
 }
 
+/* Made by others, or with names in scratch directories: see unix_actor.c. */
+static void check_needs(struct restoring *restoring, const struct unix_socket *is)
+{
+    struct reader messages = is->messages;
+    struct unix_message_record message;
+    struct unix_name sender;
+    const void *bytes;
+    int needs = is->name.length || is->other_name.length || (is->state.pid && is->state.pid != restoring->pid);
+
+    for (uint32_t i = 0; !needs && i < is->state.message_count && !unix_next_message(&messages, &message, &sender, &bytes); i++)
+        needs = sender.length || (message.pid && message.pid != restoring->pid);
+    if (needs)
+        needs_bubble(restoring, "unix sockets with names, or with what other processes have made or sent");
+}
+
 int unix_check(struct restoring *restoring, struct reader *reader)
 {
     struct unix_socket is;
@@ -164,6 +179,7 @@ int unix_check(struct restoring *restoring, struct reader *reader)
 
     if (!error && is.record.whole) {
         check_state(restoring, &is);
+        check_needs(restoring, &is);
         socket_options_check(restoring, socket_options, &is.options, AF_UNIX, (int)is.state.type, 0,
                              is.record.descriptor.number);
         socket_options_check(restoring, socket_late_options, &is.options, AF_UNIX, (int)is.state.type, 0,
