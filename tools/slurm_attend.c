@@ -201,14 +201,18 @@ static void note_in_comment(const struct job *job, const struct job_images *imag
 /* In a process of its own: signals are handed on meanwhile. A life without any image of its own would be lived again and again. */
 static int end_life(const struct job *job)
 {
+    enum { TO_REQUEUE = 5 /* seconds */ };
     struct job_images images;
-    char self[MAX_PATH];
+    char self[MAX_PATH], wait[32];
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    int64_t left = seconds_left(job);
 
     if (length < 0)
         return complain(EXIT_SYSTEM, "cannot find myself: %m");
     self[length] = 0;
-    slurm_run((char *[]){ self, "scontrol", "checkpoint", "create", (char *)job->name, NULL });
+    /* for a program that forbids checkpoints for now */
+    snprintf(wait, sizeof wait, "MaxWait=%" PRId64, left > TO_REQUEUE ? left - TO_REQUEUE : 1);
+    slurm_run((char *[]){ self, "scontrol", "checkpoint", "create", (char *)job->name, left > UINT16_MAX ? NULL : wait, NULL });
     find_images(job, &images);
     if (!images.count || images.newest < job->began)
         return complain(EXIT_REFUSED, "the time limit of job %s comes, and it has no image of its last %" PRId64 " seconds; it is not requeued",
