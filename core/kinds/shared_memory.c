@@ -21,6 +21,7 @@
 
 #define SHM "/dev/shm/"
 #define MEMFD "/memfd:"
+#define SEGMENT "/SYSV"
 #define DELETED " (deleted)" /* behind the name in maps and /proc/PID/fd: proc(5) */
 
 struct object_record {
@@ -107,14 +108,14 @@ static enum object_sort object_of(const char *name, uint64_t device, int shared)
         return !stat(SHM, &place) && place.st_dev == device ? OBJECT_POSIX : 0;
     if (!shared)
         return 0;
-    if (text_starts(name, "/SYSV") && device == kernel_device())
+    if (text_starts(name, SEGMENT) && device == kernel_device())
         return OBJECT_SEGMENT;
     return is_deleted(name) && device_above(name) == device ? OBJECT_DELETED_FILE : 0;
 }
 
 enum object_sort object_of_mapping(const struct mapping *mapping)
 {
-    if (!mapping->inode)
+    if (!mapping->inode && !text_starts(mapping->name, SEGMENT)) /* of a segment it is the id, and the first one's is 0 */
         return 0;
     /* Java writes its counters for jstat into a file that it maps, and never reads it; whichever Java starts next
      * deletes the file of a process that is gone. They come back as memory without a file. */
