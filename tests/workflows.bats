@@ -64,18 +64,6 @@ ends_with_zero() {
     [ "$STATUS" = 0 ] || fail "status $STATUS: $(cat "$T"/*.err)"
 }
 
-@test "a loop goes on after a program that was stopped, until it has ended" {
-    prepare
-    example_into loop.sh "A loop" bash
-    start loop bash loop.sh
-    until_true 60 is_at_hold out
-    rm "$T/hold"
-    take count.0 --stop
-    ends_with_zero
-    counted_well out
-    [ -z "$(ls "$T/images")" ] || fail "left: $(ls "$T/images")"
-}
-
 @test "ten tasks, all killed: each goes on where it was when the whole is run again" {
     local task outputs=()
     prepare
