@@ -11,13 +11,14 @@ SAID='stasis: restart: no namespaces can be had here, so the program runs among 
 
 # The first 300 numbers are given out once only. From Linux 6.14 on each PID namespace has a pid_max of its own, and begins with the highest.
 setup_file() {
-    [ -n "${STASIS_TEST_OWN_PIDS:-}" ] || skip "needs: a PID namespace of its own: tests/run.sh makes one, as root"
+    [ -n "${STASIS_TEST_OWN_PIDS:-}" ] || return 0
     if printf '6.14\n%s\n' "$(uname -r)" | sort -CV; then echo 32768 >/proc/sys/kernel/pid_max; fi
     while [ "$(sh -c 'echo $$')" -lt 300 ]; do :; done
 }
 
 # A restart waits for all numbers to come round: 40 s where there are four millions.
-few_numbers() {
+needs_numbers() {
+    [ -n "${STASIS_TEST_OWN_PIDS:-}" ] || skip "needs: a PID namespace of its own: tests/run.sh makes one, as root"
     [ "$(cat /proc/sys/kernel/pid_max)" -le 100000 ] || skip "needs: a kernel.pid_max of 100000 at most, for the time it takes"
 }
 
@@ -103,22 +104,23 @@ refused_here() {
 }
 
 @test "no namespaces: PIDs, TIDs, and the mutexes that go by them" {
+    needs_numbers
     comes_back ids "$GUESTS/ids" 2
 }
 
 @test "no namespaces: the same of a program that is no PIE" {
-    few_numbers
+    needs_numbers
     comes_back ids "$GUESTS/ids-nopie" 2
 }
 
 @test "no namespaces: locks, waits and many threads" {
-    few_numbers
+    needs_numbers
     comes_back sync "$GUESTS/sync" 2
     comes_back threads "$GUESTS/threads" 33 2
 }
 
 @test "no namespaces: memory, timers, signals, descriptors, unix sockets without names" {
-    few_numbers
+    needs_numbers
     comes_back mappings "$GUESTS/mappings" 2
     comes_back timers "$GUESTS/timers" 2
     comes_back signals "$GUESTS/signals" 2
@@ -128,7 +130,7 @@ refused_here() {
 }
 
 @test "no namespaces: python3 with threads, and gawk" {
-    few_numbers
+    needs_numbers
     local ENOUGH=$SHORT
     work_for threads 500 make_threads
     host_life threads
@@ -157,7 +159,7 @@ host_life() {
 }
 
 @test "no namespaces: from a life in a bubble" {
-    few_numbers
+    needs_numbers
     allow
     start_guest ids "$GUESTS/ids" 2
     take "$PID"
@@ -171,6 +173,7 @@ host_life() {
 }
 
 @test "no namespaces: what is said, and --strict, --check" {
+    needs_numbers
     allow
     start_guest ids "$GUESTS/ids" 2
     take "$PID"
@@ -187,6 +190,7 @@ host_life() {
 }
 
 @test "no namespaces: its PID is another's" {
+    needs_numbers
     allow
     start_guest ids "$GUESTS/ids" 2
     take "$PID"
@@ -198,6 +202,7 @@ host_life() {
 }
 
 @test "no namespaces: what others would see is refused by name" {
+    needs_numbers
     refused_here 'several processes' family "$GUESTS/family" pipes 1
     refused_here 'children that have ended' family "$GUESTS/family" ended 1
     refused_here 'System V IPC' system_v "$GUESTS/system_v" 1
@@ -209,7 +214,7 @@ host_life() {
 
 # Processes of this test, and what stands for them.
 @test "no namespaces: the command is killed, and its keeper" {
-    few_numbers
+    needs_numbers
     local name whom
     for name in restorer keeper; do
         allow
@@ -227,7 +232,7 @@ host_life() {
 }
 
 @test "no namespaces: a program that ends by a signal" {
-    few_numbers
+    needs_numbers
     allow
     start_guest ids "$GUESTS/ids" 2
     take "$PID"
@@ -242,7 +247,7 @@ host_life() {
 
 # A container's filter goes on to hold for the program that it has been brought back under.
 @test "no namespaces: really, by a filter of system calls" {
-    few_numbers
+    needs_numbers
     allow
     start_guest ids "$GUESTS/ids" 2
     take "$PID"
@@ -259,7 +264,7 @@ host_life() {
 
 # Each passes over all numbers, and neither over those of the other.
 @test "no namespaces: two programs at once" {
-    few_numbers
+    needs_numbers
     local other images
     allow
     start_guest ids "$GUESTS/ids" 2
@@ -285,7 +290,7 @@ host_life() {
 
 # All in one user namespace, in which there can be no other, and without rights in it. HOLDER keeps it.
 @test "no namespaces: really, by sysctl" {
-    few_numbers
+    needs_numbers
     local life
     start_ready holder unshare --map-current-user --keep-caps sh -c \
         'echo 0 >/proc/sys/user/max_user_namespaces && : >"$GUEST_READY" && exec sleep 600'
