@@ -494,6 +494,15 @@ find_pages() {
     return 0
 }
 
+# One may go while we look: a last command sweeps it. A process that ends has no environment any more, by which we know it, a moment
+# before it lets go of its page.
+no_held_pages() {
+    local page
+    for page in $(find_pages); do
+        flock -n "$page" true 2>/dev/null || [ ! -e "$page" ] || return 1
+    done
+}
+
 # What is in a directory of images besides images.
 find_strays() {
     find "$IMAGES" -mindepth 1 2>/dev/null |
@@ -522,7 +531,7 @@ say_what_is_bad() {
 }
 
 teardown() {
-    local pid page place left='' result=0
+    local pid place left='' result=0
     for pid in "${STARTED[@]}"; do
         local STATE=''
         own_state "$pid" # a Z may be a main thread that has ended before the others
@@ -531,10 +540,7 @@ teardown() {
     until_true 60 no_processes 2>/dev/null || left="processes: $(find_processes | tr '\n' ';')"
     end_processes
     for pid in "${STARTED[@]}"; do wait "$pid" 2>/dev/null || :; done
-    for page in $(find_pages); do
-        # A page may go while we look: a last command sweeps it.
-        flock -n "$page" true 2>/dev/null || [ ! -e "$page" ] || left+=" a page that somebody holds: $page"
-    done
+    until_true 10 no_held_pages 2>/dev/null || left+=" pages that somebody holds: $(find_pages | tr '\n' ' ')"
     [ -z "$(find_strays)" ] || left+=" files: $(find_strays | tr '\n' ';')"
     for place in "${MOUNTED[@]}"; do umount "$place" || left+=" mount: $place"; done
     for place in "${CONTROL_GROUPS[@]}"; do rmdir "$place" || left+=" control group: $place"; done
