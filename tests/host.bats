@@ -66,6 +66,15 @@ again() {
     pass_own_number
 }
 
+# The guest `ids` has an image, and is killed.
+ids_fall() {
+    allow
+    start_guest ids "$GUESTS/ids" 2
+    take "$PID"
+    kill_hard "$PID"
+    until_true 60 no_processes
+}
+
 # comes_back NAME COMMAND...: two lives without namespaces, the second one from an image of the first; and one in a bubble.
 comes_back() {
     local name=$1 life
@@ -174,11 +183,7 @@ host_life() {
 
 @test "no namespaces: what is said, and --strict, --check" {
     needs_numbers
-    allow
-    start_guest ids "$GUESTS/ids" 2
-    take "$PID"
-    kill_hard "$PID"
-    until_true 60 no_processes
+    ids_fall
     forbid
     run --separate-stderr stasis restart --check "$IMAGE"
     [ "$status" = 0 ]
@@ -248,11 +253,7 @@ host_life() {
 # A container's filter goes on to hold for the program that it has been brought back under.
 @test "no namespaces: really, by a filter of system calls" {
     needs_numbers
-    allow
-    start_guest ids "$GUESTS/ids" 2
-    take "$PID"
-    kill_hard "$PID"
-    until_true 60 no_processes
+    ids_fall
     VARIABLES=("$GUESTS/contained")
     restart_back ids "$IMAGE"
     pass_own_number

@@ -292,16 +292,19 @@ static int look_at(void *context, const struct nlmsghdr *message)
     return 0;
 }
 
-static void find_occupant(int protocol, struct occupant *occupant)
+/* Of the port that a socket is to have. */
+static struct occupant occupant_of(int fd, const struct inet_address *local)
 {
     static const uint8_t families[] = { AF_INET, AF_INET6 };
+    struct occupant occupant = { .port = local->port };
 
     for (size_t i = 0; i < sizeof families; i++) {
         struct inet_diag_req_v2 request = { .sdiag_family = families[i],
-                                            .sdiag_protocol = (uint8_t)protocol,
+                                            .sdiag_protocol = (uint8_t)inet_option(fd, SOL_SOCKET, SO_PROTOCOL),
                                             .idiag_states = UINT32_MAX };
-        sock_diag_dump(&request, sizeof request, look_at, occupant);
+        sock_diag_dump(&request, sizeof request, look_at, &occupant);
     }
+    return occupant;
 }
 
 /* A process of ours that holds the socket; 0: none that we may look at. */
@@ -351,12 +354,11 @@ static void say_occupied(struct restoring *restoring, int number, const struct i
 static int bind_when_free(const struct restoring *restoring, int fd, const struct inet_address *local)
 {
     enum { MOST_MILLISECONDS = 65000, LOOK_MILLISECONDS = 200 };
-    int protocol = inet_option(fd, SOL_SOCKET, SO_PROTOCOL), waited = 0, error;
+    int waited = 0, error;
     char text[INET_TEXT];
 
     while ((error = inet_bind(fd, local)) == -EADDRINUSE && waited < MOST_MILLISECONDS && !restoring->policy.only_check) {
-        struct occupant occupant = { .port = local->port };
-        find_occupant(protocol, &occupant);
+        struct occupant occupant = occupant_of(fd, local);
         if (!occupant.found || occupant.inode)
             break;
         if (!waited && isatty(STDERR_FILENO))
@@ -370,13 +372,12 @@ static int bind_when_free(const struct restoring *restoring, int fd, const struc
 void inet_check_bind(struct restoring *restoring, int fd, int number, const struct inet_address *local, int listens)
 {
     int error = bind_when_free(restoring, fd, local);
-    struct occupant occupant = { .port = local->port };
     char text[INET_TEXT];
 
     if (!error && listens && listen(fd, 0)) /* two that may share a port may not both listen */
         error = -errno;
     if (error == -EADDRINUSE) {
-        find_occupant(inet_option(fd, SOL_SOCKET, SO_PROTOCOL), &occupant);
+        struct occupant occupant = occupant_of(fd, local);
         say_occupied(restoring, number, local, &occupant);
     } else if (error)
         missing(restoring, "R-ADDRESS: descriptor %d was at %s, which cannot be had here: %s", number,

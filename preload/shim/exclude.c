@@ -121,11 +121,18 @@ static struct agent_range pages_of(void *start, size_t length, int touched)
                    : (struct agent_range){ (first + more) & ~more, end & ~more };
 }
 
+static int change_table(int (*change)(const struct agent_range *range), const struct agent_range *range)
+{
+    uint64_t old = stop_keep_out(&lock);
+    int is_done = change(range);
+
+    stop_let_in(&lock, old);
+    return is_done ? STASIS_NOTHING : calls_refuse("more ranges than can be excluded");
+}
+
 int stasis_exclude(void *start, size_t length)
 {
     struct agent_range range = pages_of(start, length, 0);
-    uint64_t old;
-    int is_done;
 
     if (!shim.installed)
         return STASIS_ABSENT;
@@ -133,24 +140,14 @@ int stasis_exclude(void *start, size_t length)
         return calls_refuse("no whole page to exclude");
     if (bytes_to_be_had(&range) != range.end - range.start)
         return calls_refuse("only private memory without a file can be excluded");
-    old = stop_keep_out(&lock);
-    is_done = put_in(&range);
-    stop_let_in(&lock, old);
-    return is_done ? STASIS_NOTHING : calls_refuse("more ranges than can be excluded");
+    return change_table(put_in, &range);
 }
 
 int stasis_include(void *start, size_t length)
 {
     struct agent_range range = pages_of(start, length, 1);
-    uint64_t old;
-    int is_done;
 
-    if (!shim.installed)
-        return STASIS_ABSENT;
-    old = stop_keep_out(&lock);
-    is_done = take_out(&range);
-    stop_let_in(&lock, old);
-    return is_done ? STASIS_NOTHING : calls_refuse("more ranges than can be excluded");
+    return shim.installed ? change_table(take_out, &range) : STASIS_ABSENT;
 }
 
 void exclude_describe(struct agent_page *page)
