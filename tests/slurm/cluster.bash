@@ -15,6 +15,7 @@ cluster_start() {
     export SLURM_CONF=$CLUSTER/slurm.conf
     echo "optional $plugin" >"$CLUSTER/plugstack.conf"
     cluster_configure >"$SLURM_CONF"
+    cluster_is_22 || echo "CgroupPlugin=disabled" >"$CLUSTER/cgroup.conf" # a later slurmd would want systemd for them
     cluster_munge
     cluster_daemon slurmctld -D
     if [ "${CLUSTER_NODES:-1}" = 1 ]; then
@@ -23,6 +24,10 @@ cluster_start() {
         for node in $(seq "$CLUSTER_NODES"); do cluster_node "n$node"; done
     fi
     until_true 60 cluster_is_up || { cat "$CLUSTER"/log/* >&2; return 1; }
+}
+
+cluster_is_22() {
+    [[ $(slurmd -V) == *" 22."* ]]
 }
 
 # The shell reaps what slurmd leaves.
