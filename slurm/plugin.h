@@ -11,6 +11,11 @@ void output_check(spank_t spank, int is_wanted);
 /* batch.c, in the process that is to become the batch script: `stasis attend` stands by it. */
 void batch_attend(spank_t spank, const char *stasis);
 
+/* program.c: says so when the task's program cannot have the shim; or has the shim come with our command instead, which is not run, either, when
+ * the task goes on from an image. Ends the task where it cannot. */
+void program_check(spank_t spank);
+void program_replace(spank_t spank, const char *stasis);
+
 /* steps.c: in slurmstepd, when a task of a step has ended; and in the task that begins, in a later life (is_again) perhaps from its image:
  * ends it, if it had come to its end before. */
 void steps_note_end(spank_t spank);

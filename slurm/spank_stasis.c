@@ -201,21 +201,23 @@ static void set_defaults(spank_t spank, int count, char **arguments)
         spank_setenv(spank, ENV_KEEP, keep, 0);
 }
 
-static void preload(spank_t spank, const char *shim)
+/* 0: the task will not have it. */
+static int preload(spank_t spank, const char *shim)
 {
     char others[MAX_PATH], value[2 * MAX_PATH];
 
     task_variable(spank, "LD_PRELOAD", others, sizeof others);
     if (strstr(others, SHIM_NAME))
-        return;
+        return 1;
     if (access(shim, R_OK)) {
         slurm_error("stasis: %s: %m; the task runs without checkpoints", shim);
-        return;
+        return 0;
     }
     snprintf(value, sizeof value, "%s%s%s", shim, *others ? ":" : "", others);
     spank_setenv(spank, "LD_PRELOAD", value, 1);
     snprintf(value, sizeof value, "%d", (int)getpid());
     spank_setenv(spank, ENV_TASK_PID, value, 1); /* a prolog, which comes before the task is executed, has all this, too */
+    return 1;
 }
 
 static int has_former(spank_t spank, struct former *ret_former)
@@ -287,6 +289,17 @@ static int is_single(spank_t spank)
     return spank_get_item(spank, S_JOB_TOTAL_TASK_COUNT, &tasks) == ESPANK_SUCCESS && tasks == 1;
 }
 
+/* What goes on from its image is another program than the command line says. */
+static void choose_program(spank_t spank, int count, char **arguments, int is_restart)
+{
+    const char *stasis = argument(count, arguments, "stasis");
+
+    if (is_restart)
+        program_replace(spank, stasis ? stasis : STASIS_BINDIR "/stasis");
+    else
+        program_check(spank);
+}
+
 /* Of several tasks none knows where the others are in their file: their output goes by way of srun. */
 static void begin_step(spank_t spank, int count, char **arguments)
 {
@@ -302,8 +315,8 @@ static void begin_step(spank_t spank, int count, char **arguments)
     spank_unsetenv(spank, ENV_TASK_PID);
     if (wanted)
         steps_begin(spank, is_later_life(spank), is_restart);
-    if (wanted)
-        preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
+    if (wanted && preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME))
+        choose_program(spank, count, arguments, is_restart);
 }
 
 static void take_from(spank_t spank)

@@ -28,6 +28,27 @@ teardown_file() {
     says_ok again
 }
 
+@test "slurm: a program that cannot have the shim is named; to a restart it is no obstacle where Slurm can put another in its place" {
+    local static=/sbin/ldconfig # as ever
+    become_job_user
+    run as_user srun --quiet --checkpoint=0 "--checkpoint-dir=images" "$static" -V
+    [ "$status" = 0 ] && [[ $output == *"R-STATIC: $static is statically linked; the task runs without checkpoints"* ]] || fail "status $status: $output"
+    start_srun stdio --checkpoint=0 "--checkpoint-dir=images" "$GUESTS/stdio" 4
+    run --separate-stderr stasis checkpoint "$JOB.0"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    scancel -f -s KILL "$JOB"
+    wait_exit "$PID" 60
+    release
+    if cluster_is_22; then
+        run as_user srun --quiet "--restart-dir=images" "$static" -V
+        [ "$status" = 69 ] && [[ $output == *"R-STATIC: "*"name another program"* ]] || fail "status $status: $output"
+        return
+    fi
+    start again srun --quiet "--restart-dir=images" "$static" -V
+    ends_well again
+    says_ok again
+}
+
 @test "slurm: options in #SBATCH lines, and --export=NONE; a requeued job goes on from its images" {
     local run last
     become_job_user

@@ -54,9 +54,9 @@ only() {
     only tools tools core
 }
 
-@test "slurm knows the names, the grammar of intervals, and what it does as the wrappers do" {
+@test "slurm knows the names, the grammar of intervals, which programs can have the shim, and what it does as the wrappers do" {
     only core/slurm core/slurm core/floor/names.h
-    only slurm slurm core/floor/names.h core/floor/interval.h core/slurm/slurm.h
+    only slurm slurm core/floor/names.h core/floor/interval.h core/registry/preloadable.h core/slurm/slurm.h
 }
 
 @test "guests include nothing of ours" {
