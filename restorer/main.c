@@ -390,9 +390,10 @@ static int restart(const char *path, struct restoring *restoring)
 /* The image of the job that is named; where there are several, that of the same step and, among those, of this very job. */
 static int find_image(const char *directory, char *ret_image, struct buffer *candidates)
 {
-    const char *job = getenv(ENV_JOB), *step = getenv(ENV_SLURM_STEP);
+    const char *job = getenv(ENV_JOB), *step = getenv(ENV_STEP);
     int error = image_find(directory, job, NULL, ret_image, candidates);
 
+    step = step ? step : getenv(ENV_SLURM_STEP);
     if (error == -ENOTUNIQ && step) {
         candidates->length = 0;
         error = image_find(directory, job, step, ret_image, candidates);
@@ -450,8 +451,12 @@ static int read_options(int count, char **arguments, struct policy *policy)
         { "cleanup", no_argument, NULL, 'u' }, { "requests", required_argument, NULL, 'r' }, { 0 },
     };
 
+    const char *rule = getenv(ENV_PATH_MAP);
+
     policy->shared_output = getenv(ENV_SHARED_OUTPUT);
-    policy->path_rules = calloc((size_t)count, sizeof *policy->path_rules);
+    policy->path_rules = calloc((size_t)count + 1, sizeof *policy->path_rules);
+    if (rule && policy->path_rules && path_rule_is_good(rule))
+        policy->path_rules[policy->path_rule_count++] = rule;
     for (int option; (option = getopt_long(count, arguments, "", options, NULL)) != -1;) {
         if (option == 'c')
             policy->only_check = 1;

@@ -147,7 +147,7 @@ void porter_give_back(void)
 /* The magic comes last, when all else is true. */
 static int fill_page(const struct bubble_plan *plan, pid_t keeper)
 {
-    const char *job = getenv(ENV_SLURM_JOB), *step = getenv(ENV_SLURM_STEP);
+    const char *job = getenv(ENV_SLURM_JOB), *slurm_step = getenv(ENV_SLURM_STEP), *step = slurm_step ? slurm_step : getenv(ENV_STEP);
     struct stat namespace;
     struct agent_page *page;
 

@@ -8,8 +8,9 @@
 /* output.c: the files for the task's output, which the shim opens, when it may. */
 void output_check(spank_t spank, int is_wanted);
 
-/* batch.c, in the process that is to become the batch script: `stasis attend` stands by it. */
-void batch_attend(spank_t spank, const char *stasis);
+/* batch.c, in the process that is to become the batch script: `stasis attend` stands by it. Returns in that process, which has what the script is to
+ * have in its environment; 0: nothing, and the script is to run as it is, else under the shim. */
+int batch_attend(spank_t spank, const char *stasis);
 
 /* program.c: says so when the task's program cannot have the shim; or has the shim come with our command instead, which is not run, either, when
  * the task goes on from an image. Ends the task where it cannot. */
@@ -20,5 +21,7 @@ void program_replace(spank_t spank, const char *stasis);
  * ends it, if it had come to its end before. */
 void steps_note_end(spank_t spank);
 void steps_begin(spank_t spank, int is_again, int has_image);
+/* The step's name in images, to name[size]: which srun of its script it is, or else Slurm's number. "": none. */
+const char *steps_name(spank_t spank, char *name, int size);
 
 #endif

@@ -241,7 +241,7 @@ static int goes_on_from(spank_t spank, const char *directory, const char *job)
 {
     char step[64], image[2 * MAX_PATH];
 
-    task_variable(spank, ENV_SLURM_STEP, step, sizeof step);
+    steps_name(spank, step, sizeof step);
     snprintf(image, sizeof image, "%s/%s.%s" IMAGE_SUFFIX, directory, job, step);
     if (!*directory || !*job || access(image, F_OK))
         return 0;
@@ -250,12 +250,17 @@ static int goes_on_from(spank_t spank, const char *directory, const char *job)
     return 1;
 }
 
-/* A step of a job that was requeued goes on from its image, if it had one. 1: it does. */
+/* A step of a job that was requeued goes on from its image, if it had one. 1: it does. A script that has come back from its own image knows from
+ * which. */
 static int goes_on(spank_t spank)
 {
     char from[MAX_PATH], directory[MAX_PATH], job[64];
     struct former former;
 
+    if (*task_variable(spank, ENV_SRUN_IMAGE, from, sizeof from) && strcmp(from, SRUN_FRESH))
+        spank_setenv(spank, ENV_RESTART, from, 1);
+    if (*from)
+        return strcmp(from, SRUN_FRESH) != 0;
     if (!is_later_life(spank))
         return 0;
     has_former(spank, &former);
@@ -300,6 +305,27 @@ static void choose_program(spank_t spank, int count, char **arguments, int is_re
         program_check(spank);
 }
 
+/* Which srun of its script it is; what is there of the program that has started srun is not the step's. */
+static void settle_name(spank_t spank)
+{
+    char name[MAX_ID], interval[64], prefix[MAX_PATH];
+    uint32_t task = 0;
+
+    if (*task_variable(spank, ENV_SRUN, name, sizeof name) && *task_variable(spank, ENV_SRUNS, prefix, sizeof prefix)
+        && spank_get_item(spank, S_TASK_GLOBAL_ID, &task) == ESPANK_SUCCESS && !task)
+        sruns_tasks(prefix, atoi(name));
+    spank_unsetenv(spank, ENV_RUN);
+    spank_unsetenv(spank, ENV_TASK_PID);
+    spank_unsetenv(spank, ENV_STEP);
+    spank_unsetenv(spank, ENV_SRUNS);
+    if (*name)
+        spank_setenv(spank, ENV_STEP, name, 1);
+    spank_unsetenv(spank, ENV_SRUN);
+    spank_unsetenv(spank, ENV_SRUN_IMAGE);
+    if (*task_variable(spank, ENV_JOB_INTERVAL, interval, sizeof interval))
+        spank_unsetenv(spank, ENV_INTERVAL); /* stasis attend takes images of all */
+}
+
 /* Of several tasks none knows where the others are in their file: their output goes by way of srun. */
 static void begin_step(spank_t spank, int count, char **arguments)
 {
@@ -311,10 +337,9 @@ static void begin_step(spank_t spank, int count, char **arguments)
     if (wanted && !is_restart)
         is_restart = goes_on(spank);
     output_check(spank, wanted && single);
-    spank_unsetenv(spank, ENV_RUN); /* of the program that has started srun */
-    spank_unsetenv(spank, ENV_TASK_PID);
     if (wanted)
         steps_begin(spank, is_later_life(spank), is_restart);
+    settle_name(spank);
     if (wanted && preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME))
         choose_program(spank, count, arguments, is_restart);
 }
@@ -344,9 +369,25 @@ static void take_over(spank_t spank, const char *directory)
         spank_unsetenv(spank, ENV_FORMER); /* of the job that has submitted this one */
 }
 
+/* sbatch's interval is the whole job's. What the job that has submitted this one has of its own is not this one's. */
+static void settle_job(spank_t spank)
+{
+    char interval[64];
+
+    if (*task_variable(spank, ENV_INTERVAL, interval, sizeof interval))
+        spank_setenv(spank, ENV_JOB_INTERVAL, interval, 1);
+    else
+        spank_unsetenv(spank, ENV_JOB_INTERVAL);
+    spank_unsetenv(spank, ENV_INTERVAL);
+    spank_unsetenv(spank, ENV_RUN);
+    spank_unsetenv(spank, ENV_SRUNS);
+    spank_unsetenv(spank, ENV_STEP);
+    spank_unsetenv(spank, ENV_FROM);
+}
+
 static void begin_batch(spank_t spank, int count, char **arguments)
 {
-    const char *stasis = argument(count, arguments, "stasis");
+    const char *stasis = argument(count, arguments, "stasis"), *shim = argument(count, arguments, "shim");
     char directory[MAX_PATH];
     int is_restart;
 
@@ -356,13 +397,14 @@ static void begin_batch(spank_t spank, int count, char **arguments)
     if (!*task_variable(spank, ENV_DIRECTORY, directory, sizeof directory) && getcwd(directory, sizeof directory))
         spank_setenv(spank, ENV_DIRECTORY, directory, 1); /* one for all steps, wherever the script goes */
     take_over(spank, task_variable(spank, ENV_DIRECTORY, directory, sizeof directory));
-    spank_unsetenv(spank, ENV_FROM); /* of the job that has submitted this one */
+    settle_job(spank);
     if (is_later_life(spank))
         take_from(spank);
     if (is_later_life(spank))
         spank_setenv(spank, "SLURM_OPEN_MODE", "append", 0); /* files that srun opens for a task */
     spank_setenv(spank, ENV_ATTENDED, "1", 1);
-    batch_attend(spank, stasis ? stasis : STASIS_BINDIR "/stasis");
+    if (batch_attend(spank, stasis ? stasis : STASIS_BINDIR "/stasis"))
+        preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
 }
 
 int slurm_spank_task_init(spank_t spank, int count, char **arguments)

@@ -36,6 +36,13 @@ static int variable(spank_t spank, const char *name, char *value, int size)
     return spank_getenv(spank, name, value, size) == ESPANK_SUCCESS && *value;
 }
 
+const char *steps_name(spank_t spank, char *name, int size)
+{
+    if (!variable(spank, ENV_SRUN, name, size) && !variable(spank, ENV_SLURM_STEP, name, size))
+        *name = 0;
+    return name;
+}
+
 static void set_path(struct mark *mark)
 {
     snprintf(mark->path, sizeof mark->path, "%s/%s.%s" MARK_SUFFIX, mark->directory, mark->job, mark->step);
@@ -49,7 +56,7 @@ static int find_mark(spank_t spank, struct mark *mark)
     *mark = (struct mark){ .begun = -1, .done = -1, .shared = -1 };
     if (spank_getenv(spank, ENV_SUBMITTED, output, sizeof output) != ESPANK_SUCCESS
         || !variable(spank, ENV_DIRECTORY, mark->directory, sizeof mark->directory)
-        || !variable(spank, ENV_SLURM_JOB, mark->job, sizeof mark->job) || !variable(spank, ENV_SLURM_STEP, mark->step, sizeof mark->step))
+        || !variable(spank, ENV_SLURM_JOB, mark->job, sizeof mark->job) || !*steps_name(spank, mark->step, sizeof mark->step))
         return 0;
     if (variable(spank, ENV_STDOUT, output, sizeof output) && strchr(output, '/'))
         snprintf(mark->output, sizeof mark->output, "%s", strchr(output, '/'));

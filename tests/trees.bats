@@ -363,3 +363,43 @@ later_than() {
 has_lines() {
     [ "$(grep -cxE '[0-9]+' "$2")" -ge "$1" ]
 }
+
+# As a batch script of Slurm has its sruns: neither in the image nor in the way of it.
+@test "stasis outside: a shell comes back where it was, and the command that was left out is run again" {
+    cat >"$T/script" <<END
+#!/bin/bash
+for i in 1 2 3; do
+    $STASIS outside --again AGAIN=1 -- sh -c 'echo "begin \$AGAIN" >>$T/log; while [ ! -e $T/go ]; do sleep 0.05; done; echo said; exit 7'
+    echo "\$i: \$?"
+done
+END
+    chmod a+x "$T/script"
+    start batch "$STASIS" run "--checkpoint-dir=$IMAGES" --job-id=batch -- "$T/script"
+    until_true 60 has_begun 1
+    take "$PID"
+    kill_hard "$PID"
+    kill_rest
+    for life in 2 3; do
+        restart batch "$IMAGE"
+        until_true 60 has_begun "$life"
+        until_true 60 is_back
+        take "$PID"
+        [ "$life" = 3 ] || kill_hard "$PID"
+    done
+    touch "$T/go"
+    wait_exit "$PID"
+    [ "$STATUS" = 0 ] || fail "status $STATUS: $(cat "$T/batch.err")"
+    diff <(printf '%s\n' said "1: 7" said "2: 7" said "3: 7") "$T/batch.out"
+    diff <(printf '%s\n' "begin " "begin 1" "begin 1" "begin " "begin ") "$T/log"
+}
+
+has_begun() {
+    [ -e "$T/log" ] && [ "$(wc -l <"$T/log")" -ge "$1" ]
+}
+
+# The stand-in, which was not killed with its shell.
+kill_rest() {
+    local pid
+    for pid in $(find_processes | awk '{ print $1 }'); do kill -KILL "$pid" 2>/dev/null || :; done
+    until_true 60 no_processes
+}

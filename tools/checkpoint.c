@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -22,6 +23,7 @@
 #include "../core/kinds/kind.h"
 #include "commands.h"
 #include "locate.h"
+#include "slurm_moment.h"
 #include "slurm_nodes.h"
 #include "../core/registry/registry.h"
 
@@ -42,6 +44,7 @@ struct request {
     const char *max_wait; /* NULL: no limit */
     const char *images;   /* a directory; NULL: the program's own */
     int stop, verbose;
+    int meanwhile;        /* stasis-saver --meanwhile; -1: nothing happens meanwhile */
 };
 
 /* ---- which run ---- */
@@ -59,6 +62,24 @@ static int is_meant(const struct program *program, const char *target)
 static int same_run(const struct program *a, const struct program *b)
 {
     return !strcmp(a->run_directory, b->run_directory) && a->tasks == b->tasks;
+}
+
+static int is_as_slurm(const struct program *programs, size_t count, const struct program *of, const char *target)
+{
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(programs[i].as_slurm, target) && (!of || same_run(&programs[i], of)))
+            return 1;
+    return 0;
+}
+
+/* In a later life of a job Slurm's number of a step may be the name of another step's images: the number goes before. */
+static void forget_namesakes(struct program *programs, size_t count, const char *target)
+{
+    if (!is_as_slurm(programs, count, NULL, target))
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (!strcmp(programs[i].name, target) && !is_as_slurm(programs, count, &programs[i], target))
+            *programs[i].name = 0;
 }
 
 /* Prints the PIDs that a person can name: of each run the porter, or else the first process. */
@@ -127,6 +148,12 @@ static int same_step(const struct program *programs, size_t count, const struct 
     return a->owner == b->owner && !strcmp(a->name, b->name) && task_of(programs, count, a) && task_of(programs, count, b);
 }
 
+static int is_asked_for_script(void)
+{
+    const char *asked = getenv(ENV_ATTENDING);
+    return asked && !strcmp(asked, BATCH_STEP);
+}
+
 /* 0 and the one run that is meant (or of a step of several tasks any of them), or an exit status. */
 static int choose(const struct program *programs, size_t count, const char *target, const struct program **ret_chosen)
 {
@@ -142,6 +169,8 @@ static int choose(const struct program *programs, size_t count, const char *targ
         }
         chosen = &programs[i];
     }
+    if (!chosen && is_asked_for_script())
+        return EXIT_NO_IMAGE; /* who asks knows what to do then */
     if (!chosen)
         return slurm_is_one_of_nodes() ? EXIT_NONE_HERE : complain_none(programs, count, target);
     if (chosen->bytes != sizeof(struct agent_page))
@@ -276,8 +305,8 @@ static int save_inside(pid_t door, ino_t tasks, char **argv)
 
 static int save(const struct request *request, const struct program *chosen, pid_t door)
 {
-    char namespace[32];
-    char *argv[14] = { NULL, "--directory", (char *)chosen->run_directory, "--pid-namespace", namespace };
+    char namespace[32], meanwhile[16];
+    char *argv[16] = { NULL, "--directory", (char *)chosen->run_directory, "--pid-namespace", namespace };
     int count = 5, status;
 
     snprintf(namespace, sizeof namespace, "%ju", (uintmax_t)chosen->tasks);
@@ -288,6 +317,11 @@ static int save(const struct request *request, const struct program *chosen, pid
     if (request->images) {
         argv[count++] = "--images";
         argv[count++] = (char *)request->images;
+    }
+    if (request->meanwhile >= 0) {
+        snprintf(meanwhile, sizeof meanwhile, "%d", request->meanwhile);
+        argv[count++] = "--meanwhile";
+        argv[count++] = meanwhile;
     }
     if (request->stop)
         argv[count++] = "--stop";
@@ -350,6 +384,109 @@ static int save_tasks(const struct request *request, const struct program *progr
     await(NULL, 0);
     free(children);
     return started ? status : complain(EXIT_SYSTEM, "no memory");
+}
+
+/* ---- a batch job, with its steps ---- */
+
+/* The script of one, and what of it is known. */
+struct whole_job {
+    char prefix[MAX_PATH], directory[MAX_PATH], job[MAX_ID], slurm_job[MAX_ID];
+};
+
+static int read_prefix(pid_t pid, char prefix[MAX_PATH])
+{
+    static const char NAME[] = ENV_SRUNS "=";
+    size_t length = 0;
+    char *text = pid > 0 ? proc_read(pid, "environ", &length) : NULL;
+
+    *prefix = 0;
+    for (size_t at = 0; text && at < length; at += strlen(text + at) + 1)
+        if (!strncmp(text + at, NAME, sizeof NAME - 1))
+            snprintf(prefix, MAX_PATH, "%s", text + at + sizeof NAME - 1);
+    free(text);
+    return *prefix == '/';
+}
+
+/* JOB of JOB.STEP */
+static void copy_job(char job[MAX_ID], const char *name)
+{
+    snprintf(job, MAX_ID, "%.*s", (int)strcspn(name, "."), name);
+}
+
+static int is_whole_job(const struct request *request, const struct program *programs, size_t count, const struct program *chosen,
+                        struct whole_job *ret_job)
+{
+    const char *dot = strrchr(chosen->name, '.');
+    int is = 0;
+
+    if (!dot || strcmp(dot + 1, BATCH_STEP))
+        return 0;
+    copy_job(ret_job->job, chosen->name);
+    copy_job(ret_job->slurm_job, chosen->name);
+    for (size_t i = 0; i < count; i++) {
+        if (!same_run(&programs[i], chosen))
+            continue;
+        if (*programs[i].as_slurm)
+            copy_job(ret_job->slurm_job, programs[i].as_slurm);
+        is = is || (programs[i].role == ROLE_TASK && read_prefix(programs[i].pid, ret_job->prefix));
+    }
+    snprintf(ret_job->directory, sizeof ret_job->directory, "%s", request->images ? request->images : ret_job->prefix);
+    if (is && !request->images)
+        *strrchr(ret_job->directory, '/') = 0;
+    return is;
+}
+
+/* One try; `is_silent`: nobody is told why it has failed. */
+static int try_whole_job(struct request request, const struct program *chosen, pid_t door, const struct whole_job *job, int is_silent)
+{
+    struct moment_wish wish = { job->prefix, job->slurm_job, job->directory, request.max_wait, request.images != NULL };
+    struct moment moment = { .prefix = "" };
+    int ends[2], status, gathered = 0, nowhere = is_silent ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1, stderr_kept = -1;
+    char word;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
+        return complain(EXIT_SYSTEM, "cannot make a socket: %m");
+    if (nowhere >= 0 && (stderr_kept = fcntl(2, F_DUPFD_CLOEXEC, 3)) >= 0)
+        dup2(nowhere, 2);
+    fcntl(ends[0], F_SETFD, FD_CLOEXEC);
+    request.meanwhile = ends[1];
+    pid_t child = start_save(&request, chosen, door, 0);
+    close(ends[1]);
+    await(&child, 1);
+    while (child > 0 && read(ends[0], &word, 1) == 1 && !(gathered = moment_gather(&wish, &moment))) {
+        word = MEANWHILE_DONE;
+        if (write(ends[0], &word, 1) != 1)
+            break;
+    }
+    shutdown(ends[0], SHUT_RDWR); /* who waits for the saver in another namespace holds it, too */
+    close(ends[0]);
+    status = child < 0 ? complain(EXIT_SYSTEM, "cannot start %s", SAVER_NAME) : status_of(child);
+    await(NULL, 0);
+    if (!status)
+        status = moment_write(&moment, job->directory, job->job);
+    if (stderr_kept >= 0)
+        dup2(stderr_kept, 2);
+    close(stderr_kept);
+    close(nowhere);
+    moment_free(&moment);
+    return gathered && status ? gathered : status;
+}
+
+/* Its steps begin and end by themselves: the moment for an image of all is between that. */
+static int save_whole_job(const struct request *request, const struct program *chosen, pid_t door, const struct whole_job *job)
+{
+    enum { SILENT_TRIES = 8, PAUSE_MILLISECONDS = 1000 };
+    int64_t end = request->max_wait ? clock_now(CLOCK_MONOTONIC) + strtoll(request->max_wait, NULL, 10) * 1000000000 : INT64_MAX;
+
+    for (int i = 0; i < SILENT_TRIES && clock_now(CLOCK_MONOTONIC) < end; i++) {
+        int status = try_whole_job(*request, chosen, door, job, 1);
+        if (!status)
+            return status;
+        if (status != EXIT_RUN_AGAIN)
+            break;
+        poll(NULL, 0, PAUSE_MILLISECONDS);
+    }
+    return try_whole_job(*request, chosen, door, job, 0);
 }
 
 /* ---- the command ---- */
@@ -472,6 +609,7 @@ static int find_and_save(const struct request *request)
 {
     const struct program *chosen = NULL;
     struct program *programs;
+    struct whole_job job;
     size_t count;
     int status;
     enum summoned came = find_programs(request, &programs, &count, &status);
@@ -482,12 +620,15 @@ static int find_and_save(const struct request *request)
         free(programs);
         return complain_silent(request);
     }
+    forget_namesakes(programs, count, request->target);
     status = choose(programs, count, request->target, &chosen);
     if (!status && chosen->task_count > 1 && request->images)
         status = complain(EXIT_USAGE, "%s is a step of several tasks: they agree in the directory of their images, so its image cannot be put in %s; "
                           "copy it from there, with its parts", request->target, request->images);
     else if (!status && chosen->task_count > 1)
         status = save_tasks(request, programs, count, chosen);
+    else if (!status && is_whole_job(request, programs, count, chosen, &job))
+        status = save_whole_job(request, chosen, doorway(programs, count, chosen), &job);
     else if (!status)
         status = save(request, chosen, doorway(programs, count, chosen));
     free(programs);
@@ -507,7 +648,7 @@ static int settle_images(const char *value, struct request *request)
 
 static int checkpoint(int argc, char **argv)
 {
-    struct request request = { 0 };
+    struct request request = { .meanwhile = -1 };
     const char *value;
     uint32_t number;
     int status = 0;

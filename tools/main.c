@@ -9,7 +9,7 @@
 
 static const struct command *const commands[] = {
     &command_run, &command_checkpoint, &command_restart, &command_list, &command_show, &command_verify, &command_scontrol,
-    &command_attend, &command_srun, &command_sbatch, &command_salloc, &command_task_prolog,
+    &command_attend, &command_srun, &command_sbatch, &command_salloc, &command_task_prolog, &command_outside,
 };
 
 enum { COMMAND_COUNT = sizeof commands / sizeof *commands };
@@ -27,7 +27,8 @@ static int print_commands(FILE *out)
 /* A link to us with the name of one of Slurm's commands, or NULL. */
 static const struct command *called_as(const char *path)
 {
-    static const struct command *const wrappers[] = { &command_srun, &command_sbatch, &command_salloc, &command_scontrol, &command_task_prolog };
+    static const struct command *const wrappers[] = { &command_srun, &command_sbatch, &command_salloc, &command_scontrol, &command_task_prolog,
+                                                     &command_outside };
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 
     for (size_t i = 0; i < sizeof wrappers / sizeof *wrappers; i++)

@@ -123,8 +123,10 @@ static const char *job_name(void)
 
 static const char *step_name(void)
 {
-    const char *step = getenv(ENV_SLURM_STEP);
+    const char *step = getenv(ENV_STEP);
 
+    if (!step || !*step)
+        step = getenv(ENV_SLURM_STEP);
     return step && *step ? step : "0";
 }
 

@@ -19,6 +19,10 @@
 #include "../core/slurm/slurm.h"
 
 enum { EXIT_SCONTROL = 1 /* scontrol's own status for whatever goes wrong */, MAX_WORDS = 5 };
+enum { NONE = -1 /* no status */ };
+enum { AGENT_WORDS = 6 };
+
+#define AGENT_STEP "stasis-agent" /* what steps of ours are called: nobody wants an image of those */
 enum { MAX_WAIT = 1, STICK_TO_NODES = 2, IMAGE_DIRECTORY = 4 };
 
 static const struct choice choices[] = { { 0 } };
@@ -54,21 +58,30 @@ static char *job_word(const char *job, const char *name)
     return word;
 }
 
+/* Beside the script of the job, and the step is there, too: nobody need be asked who is elsewhere. */
+static int is_asked_on(const char *nodes)
+{
+    const char *here = getenv("SLURMD_NODENAME");
+
+    return getenv(ENV_ATTENDING) && here && !strcmp(here, nodes);
+}
+
 /* On the nodes of the step. What srun says about that second step is not for the user; what stasis says is. */
 static int take_image(const struct request *request, const char *job, const char *number, const char *nodes)
 {
     char program[MAX_PATH], step[2 * MAX_ID], job_option[2 * MAX_ID], wait_option[2 * MAX_ID],
         directory_option[MAX_PATH + 32];
-    char *argv[13 + NODE_OPTIONS] = { "srun", "--overlap", "--quiet", "--mem=0", job_option };
-    int count = 5 + NODE_OPTIONS;
+    char *argv[AGENT_WORDS + NODE_OPTIONS + 8] = { "srun", "--overlap", "--quiet", "--mem=0", "--job-name=" AGENT_STEP, job_option };
+    int count = AGENT_WORDS + NODE_OPTIONS;
     ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    int is_here = is_asked_on(nodes);
 
     if (length < 0)
         return complain(EXIT_SYSTEM, "cannot find myself: %m");
     program[length] = 0;
     snprintf(step, sizeof step, "%s.%s", job, number);
     snprintf(job_option, sizeof job_option, "--jobid=%s", job);
-    slurm_node_options(nodes, argv + 5);
+    slurm_node_options(nodes, argv + AGENT_WORDS);
     argv[count++] = program;
     argv[count++] = "checkpoint";
     argv[count++] = step;
@@ -82,7 +95,7 @@ static int take_image(const struct request *request, const char *job, const char
     }
     if (request->stop)
         argv[count++] = "--stop";
-    return slurm_run_on_nodes(argv);
+    return is_here ? slurm_run(argv + AGENT_WORDS + NODE_OPTIONS) : slurm_run_on_nodes(argv);
 }
 
 /* Programs and their images have the element's own number. */
@@ -113,35 +126,58 @@ static int complain_absent(const struct request *request)
     return complain_slurm(reason);
 }
 
-/* All lines "JOB.STEP NODE" or "ARRAY_INDEX.STEP NODE" of squeue. The batch script and other steps without a number have no image. */
-static int take_images(const struct request *request, char *lines)
+/* Of the batch script, which takes its steps along, when it runs under the shim; or of the steps. */
+static int is_wanted(const struct request *request, const char *number, int of_script)
 {
+    if (of_script)
+        return !strncmp(number, BATCH_STEP " ", sizeof BATCH_STEP);
+    return *number >= '0' && *number <= '9'
+           && (!request->step || (!strncmp(number, request->step, strlen(request->step)) && number[strlen(request->step)] == ' '));
+}
+
+/* Of all lines "JOB.STEP NODE NAME" or "ARRAY_INDEX.STEP NODE NAME" of squeue that are wanted. NONE: there is none. */
+static int take_images(const struct request *request, const char *all, int of_script)
+{
+    char *lines = strdup(all);
     int status = 0, count = 0;
 
-    for (char *line; (line = strsep(&lines, "\n"));) {
-        char *node = strchr(line, ' '), *number = strchr(line, '.');
-        if (!node || !number || number[1] < '0' || number[1] > '9')
+    for (char *rest = lines, *line; (line = strsep(&rest, "\n"));) {
+        char *number = strchr(line, '.'), *node = number ? strchr(number, ' ') : NULL, *name = node ? strchr(node + 1, ' ') : NULL;
+        if (!name || !is_wanted(request, number + 1, of_script) || !strcmp(name + 1, AGENT_STEP))
             continue;
+        *name = 0;
         *node++ = 0;
         *number++ = 0;
-        if (request->step && strcmp(number, request->step))
-            continue;
         int one = (strchr(line, '_') ? take_image_of_element : take_image)(request, line, number, node);
         status = status ? status : one;
         count++;
     }
-    if (count)
-        return status;
-    return complain_absent(request);
+    free(lines);
+    return count ? status : NONE;
+}
+
+/* NONE: it does not run under the shim. */
+static int take_script(const struct request *request, const char *lines)
+{
+    int status;
+
+    if (request->step || getenv(ENV_ATTENDING))
+        return NONE;
+    setenv(ENV_ATTENDING, BATCH_STEP, 1);
+    status = take_images(request, lines, 1);
+    unsetenv(ENV_ATTENDING);
+    return status == EXIT_NO_IMAGE ? NONE : status;
 }
 
 static int take_now(const struct request *request)
 {
-    char *lines = slurm_output((char *[]){ "squeue", "--noheader", "--steps", "--job", (char *)request->job, "--format=%i %N", NULL });
-    int status = lines ? take_images(request, lines) : EXIT_SCONTROL;
+    char *lines = slurm_output((char *[]){ "squeue", "--noheader", "--steps", "--job", (char *)request->job, "--format=%i %N %j", NULL });
+    int status = lines ? take_script(request, lines) : EXIT_SCONTROL;
 
+    if (status == NONE)
+        status = take_images(request, lines, 0);
     free(lines);
-    return status;
+    return status == NONE ? complain_absent(request) : status;
 }
 
 /* JOB or JOB.STEP */
@@ -161,6 +197,8 @@ static int take(const struct request *request)
     struct state state;
     int status;
 
+    if (getenv(ENV_ATTENDING))
+        return take_now(request); /* of what has been asked for already, or of the interval */
     if (open_state(request, &state) || state.is_busy) {
         state_close(&state);
         return take_now(request);

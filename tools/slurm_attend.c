@@ -2,6 +2,7 @@
 /* stasis attend: the parent of a batch script. Slurm ends a job at its time limit and does not run it again, not even with --requeue; so
  * this one asks for a last image of each step in time, and then for the requeue. It hands signals on, and ends as the script does. */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -12,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "../core/floor/interval.h"
 #include "../core/kinds/kind.h"
 #include "../core/slurm/slurm.h"
 #include "commands.h"
@@ -19,18 +21,21 @@
 #include "slurm_book.h"
 #include "slurm_commands.h"
 #include "slurm_images.h"
+#include "slurm_moment.h"
 #include "slurm_request.h"
 #include "slurm_script.h"
 #include "stand_in.h"
 
-enum { ATTEND_CHILD };
+enum { ATTEND_CHILD, ATTEND_TELL };
 
 static const struct choice choices[] = {
-    [ATTEND_CHILD] = { "child", "PID", NULL, "SCRIPT runs already, as this child of ours: for the plugin" },
+    [ATTEND_CHILD] = { "child", "PID", NULL, "SCRIPT is to run as this child of ours: for the plugin" },
+    [ATTEND_TELL] = { "tell", "FD", NULL, "where that child waits to be told what to add to its environment" },
     { 0 },
 };
 
 /* Seconds. What is between the last image and the limit: the commands of Slurm, and a few times what images have cost so far. */
+enum { SECOND = 1000000000 /* in nanoseconds */ };
 enum { MARGIN = 15, COSTS = 3, LONGEST_SLEEP = 600, AFTER_REQUEUE = 120, UNLIMITED = INT32_MAX };
 
 struct job {
@@ -38,7 +43,12 @@ struct job {
     char name[2 * MAX_ID];      /* the same, or ARRAY_ELEMENT: the number of an array's last element means the whole array */
     const char *directory;
     struct former former;       /* images may have its number */
+    char prefix[MAX_PATH];      /* ENV_SRUNS of the script; "": it does not run under the shim */
     pid_t script, worker;       /* worker: takes the last images, and asks for the requeue */
+    pid_t taker;                /* takes those of the interval */
+    int has_complained;         /* somebody has been told why the script has no image */
+    uint32_t interval;          /* seconds; 0: none */
+    int64_t due;                /* CLOCK_MONOTONIC seconds */
     int64_t began;              /* seconds since 1970 */
     int64_t limit;              /* in seconds, of this life; 0 when not known yet */
     int is_to_requeue;          /* --requeue was given */
@@ -146,6 +156,177 @@ static void settle_output(const struct job *job, char **script)
         book_cut_output(job->directory, job->number);
 }
 
+/* ---- how the script begins ---- */
+
+/* What it is to have in its environment besides: texts NAME=VALUE. */
+enum { MOST_VARIABLES = 4 };
+struct beginning {
+    char *variables[MOST_VARIABLES];
+    int count;
+};
+
+static void add_variable(struct beginning *beginning, const char *name, const char *value)
+{
+    if (beginning->count < MOST_VARIABLES && asprintf(&beginning->variables[beginning->count], "%s=%s", name, value) > 0)
+        beginning->count++;
+}
+
+/* The last moment of which all images are there. */
+static int find_moment(const struct job *job, struct moment *moment)
+{
+    const char *directories[] = { getenv(ENV_FROM), job->directory }, *jobs[] = { job->number, job->former.images };
+
+    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
+        for (size_t j = 0; j < sizeof directories / sizeof *directories; j++)
+            if (directories[j] && *jobs[i] && !moment_find(directories[j], jobs[i], moment))
+                return 1;
+    return 0;
+}
+
+static int goes_on(struct job *job, const char *script, struct beginning *beginning)
+{
+    char map[2 * MAX_PATH + 1];
+    struct moment moment;
+    int error;
+
+    if (!find_moment(job, &moment))
+        return 0;
+    error = moment_prepare(&moment, job->number, script);
+    if (error) {
+        complain(0, "job %s begins with its script's first line, as %s" MOMENT_SUFFIX " cannot be gone back to: %s", job->name, moment.prefix,
+                 strerror(-error));
+    } else {
+        snprintf(job->prefix, sizeof job->prefix, "%s", moment.prefix);
+        add_variable(beginning, ENV_RESTART, moment.image.path);
+        snprintf(map, sizeof map, "%s=%s", moment.script, script);
+        if (*moment.script && strcmp(moment.script, script))
+            add_variable(beginning, ENV_PATH_MAP, map);
+    }
+    moment_free(&moment);
+    return !error;
+}
+
+static void begins_anew(struct job *job, const char *script)
+{
+    int error;
+
+    moment_remove(job->directory, job->number);
+    snprintf(job->prefix, sizeof job->prefix, "%s/%s", job->directory, job->number);
+    error = sruns_cut(job->prefix, 0);
+    if (!error)
+        error = life_begin(job->prefix, script, NULL);
+    if (error)
+        *job->prefix = 0; /* nor can there be images */
+}
+
+/* With sbatch --restart-dir the steps go on from other jobs' images: then the script is not part of it. */
+static void settle_beginning(struct job *job, const char *script, struct beginning *beginning)
+{
+    const char *restarts = getenv(ENV_SLURM_RESTARTS), *restart = getenv(ENV_RESTART);
+    int is_later = *job->former.job || (restarts && atoi(restarts));
+
+    *beginning = (struct beginning){ 0 };
+    if (restart && *restart)
+        return;
+    if (!is_later || !goes_on(job, script, beginning))
+        begins_anew(job, script);
+    if (*job->prefix)
+        add_variable(beginning, ENV_SRUNS, job->prefix);
+    add_variable(beginning, ENV_STEP, BATCH_STEP);
+}
+
+static void tell(int pipe, const struct beginning *beginning)
+{
+    for (int i = 0; i < beginning->count; i++)
+        dprintf(pipe, "%s\n", beginning->variables[i]);
+    close(pipe);
+}
+
+/* An interval of the job's own goes before those of its steps. */
+static void settle_interval(struct job *job)
+{
+    const char *value = getenv(ENV_JOB_INTERVAL);
+
+    if (value && *value && interval_parse(value, &job->interval)) {
+        complain(0, "%s%s; the job runs without", INTERVAL_BAD, value);
+        job->interval = 0;
+    }
+    job->due = clock_now(CLOCK_MONOTONIC) / SECOND + job->interval;
+}
+
+/* ---- images of the whole ---- */
+
+static const char *own_path(void)
+{
+    static char self[MAX_PATH];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+
+    self[length > 0 ? length : 0] = 0;
+    return self;
+}
+
+/* The script and its steps; or, where the script cannot be taken along, the steps alone. Exit status. */
+static int take_all(const struct job *job, const char *max_wait, int is_silent)
+{
+    char target[MAX_ID + 16], wait[32];
+    int status = EXIT_NO_IMAGE, errors = is_silent ? fcntl(2, F_DUPFD_CLOEXEC, 3) : -1, nowhere = is_silent ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
+
+    snprintf(target, sizeof target, "%s." BATCH_STEP, job->number);
+    snprintf(wait, sizeof wait, "--max-wait=%s", max_wait ? max_wait : "");
+    setenv(ENV_ATTENDING, BATCH_STEP, 1);
+    if (nowhere >= 0)
+        dup2(nowhere, 2);
+    if (*job->prefix)
+        status = slurm_run((char *[]){ (char *)own_path(), "checkpoint", max_wait ? wait : "--", max_wait ? "--" : target, max_wait ? target : NULL, NULL });
+    if (errors >= 0)
+        dup2(errors, 2);
+    if (!status)
+        return 0;
+    snprintf(wait, sizeof wait, "MaxWait=%s", max_wait ? max_wait : "");
+    setenv(ENV_ATTENDING, "1", 1);
+    slurm_run((char *[]){ (char *)own_path(), "scontrol", "checkpoint", "create", (char *)job->name, max_wait ? wait : NULL, NULL });
+    return status;
+}
+
+/* In a process of its own, as signals are handed on meanwhile. */
+static void start_taker(struct job *job)
+{
+    sigset_t none;
+
+    job->taker = fork();
+    if (job->taker)
+        return;
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    _exit(take_all(job, NULL, job->has_complained));
+}
+
+static void look_at_taker(struct job *job)
+{
+    int status;
+
+    if (job->taker <= 0 || waitpid(job->taker, &status, WNOHANG) != job->taker)
+        return;
+    job->taker = 0;
+    job->has_complained |= !WIFEXITED(status) || (WEXITSTATUS(status) && WEXITSTATUS(status) != EXIT_RUN_AGAIN);
+}
+
+/* Seconds until it wants to be asked again. */
+static int64_t look_at_interval(struct job *job)
+{
+    int64_t now = clock_now(CLOCK_MONOTONIC) / SECOND;
+
+    look_at_taker(job);
+    if (!job->interval || job->worker)
+        return LONGEST_SLEEP;
+    if (now >= job->due && !job->taker) {
+        start_taker(job);
+        job->due = now + job->interval;
+    }
+    return job->due > now ? job->due - now : 1;
+}
+
 /* ---- the last images ---- */
 
 /* What Slurm prints: [DAYS-][[HOURS:]MINUTES:]SECONDS, or a word. */
@@ -203,16 +384,12 @@ static int end_life(const struct job *job)
 {
     enum { TO_REQUEUE = 5 /* seconds */ };
     struct job_images images;
-    char self[MAX_PATH], wait[32];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    char wait[32];
     int64_t left = seconds_left(job);
 
-    if (length < 0)
-        return complain(EXIT_SYSTEM, "cannot find myself: %m");
-    self[length] = 0;
     /* for a program that forbids checkpoints for now */
-    snprintf(wait, sizeof wait, "MaxWait=%" PRId64, left > TO_REQUEUE ? left - TO_REQUEUE : 1);
-    slurm_run((char *[]){ self, "scontrol", "checkpoint", "create", (char *)job->name, left > UINT16_MAX ? NULL : wait, NULL });
+    snprintf(wait, sizeof wait, "%" PRId64, left > TO_REQUEUE ? left - TO_REQUEUE : 1);
+    take_all(job, left > UINT16_MAX ? NULL : wait, job->has_complained);
     find_images(job, &images);
     if (!images.count || images.newest < job->began)
         return complain(EXIT_REFUSED, "the time limit of job %s comes, and it has no image of its last %" PRId64 " seconds; it is not requeued",
@@ -302,6 +479,13 @@ static void clean_up(const struct job *job)
         job_images_remove(job->directory, job->former.images, began);
 }
 
+static void forget_moments(const struct job *job)
+{
+    moment_remove(job->directory, job->number);
+    if (*job->former.images)
+        moment_remove(job->directory, job->former.images);
+}
+
 _Noreturn static void end_with_script(const struct job *job, int status)
 {
     struct job_images images;
@@ -317,6 +501,7 @@ _Noreturn static void end_with_script(const struct job *job, int status)
     if (!status) {
         clean_up(job);
         book_remove(job->directory, job->number);
+        forget_moments(job);
     }
     stand_in_end_as(status);
 }
@@ -325,7 +510,6 @@ _Noreturn static void end_with_script(const struct job *job, int status)
 
 _Noreturn static void attend_to_end(struct job *job)
 {
-    enum { SECOND = 1000000000 };
     int64_t due = 0;
     sigset_t all;
     siginfo_t info;
@@ -335,12 +519,14 @@ _Noreturn static void attend_to_end(struct job *job)
     while (!stand_in_look(job->script, &status)) {
         int64_t wait = due - clock_now(CLOCK_MONOTONIC);
         if (wait <= 0) {
-            wait = look_at_clock(job) * SECOND;
+            int64_t clock = look_at_clock(job), interval = look_at_interval(job);
+            wait = (clock < interval ? clock : interval) * SECOND;
             due = clock_now(CLOCK_MONOTONIC) + wait;
         }
         struct timespec patience = { .tv_sec = wait / SECOND, .tv_nsec = wait % SECOND };
         if (sigtimedwait(&all, &info, &patience) > 0 && info.si_signo != SIGCHLD)
             stand_in_forward(job->script, &info);
+        look_at_taker(job);
     }
     end_with_script(job, status);
 }
@@ -357,7 +543,6 @@ static void prefer_wrappers(void)
     free(value);
 }
 
-/* What the plugin does before we are there. */
 static void take_from(const struct job *job)
 {
     const char *restarts = getenv(ENV_SLURM_RESTARTS);
@@ -368,7 +553,29 @@ static void take_from(const struct job *job)
         setenv(ENV_FROM, directory, 1);
 }
 
-static int start_script(struct job *job, char **argv)
+static void preload(void)
+{
+    const char *others = getenv("LD_PRELOAD");
+    char shim[MAX_PATH], value[3 * MAX_PATH];
+
+    if (locate_shim(shim))
+        return;
+    snprintf(value, sizeof value, "%s/" SHIM_NAME "%s%s", shim, others && *others ? ":" : "", others ? others : "");
+    setenv("LD_PRELOAD", value, 1);
+}
+
+static void become_script(char **argv, const struct beginning *beginning)
+{
+    for (int i = 0; i < beginning->count; i++)
+        putenv(beginning->variables[i]);
+    if (beginning->count)
+        preload();
+    execvp(argv[0], argv);
+    complain(0, "cannot run '%s': %m", argv[0]);
+    _exit(EXIT_NO_IMAGE);
+}
+
+static int start_script(struct job *job, char **argv, const struct beginning *beginning)
 {
     sigset_t all, before;
 
@@ -382,32 +589,50 @@ static int start_script(struct job *job, char **argv)
     if (job->script)
         return 0;
     sigprocmask(SIG_SETMASK, &before, NULL);
-    execvp(argv[0], argv);
-    complain(0, "cannot run '%s': %m", argv[0]);
-    _exit(EXIT_NO_IMAGE);
+    become_script(argv, beginning);
+    return 0;
+}
+
+/* What the plugin does before we are there. */
+static void prepare_environment(const struct job *job)
+{
+    const char *interval = getenv(ENV_INTERVAL);
+
+    take_from(job);
+    setenv(ENV_DIRECTORY, job->directory, 1);
+    if (interval)
+        setenv(ENV_JOB_INTERVAL, interval, 1);
+    else
+        unsetenv(ENV_JOB_INTERVAL); /* of the job that has submitted this one */
+    unsetenv(ENV_INTERVAL);
 }
 
 static int attend(int argc, char **argv)
 {
     struct job job = { 0 };
+    struct beginning beginning;
     const char *value;
-    uint32_t number = 0;
+    uint32_t numbers[] = { [ATTEND_CHILD] = 0, [ATTEND_TELL] = 0 };
     int status;
 
-    while (options_next(&command_attend, argc, argv, &value) >= 0)
-        if (options_number(value, INT32_MAX, &number))
-            return complain_usage(&command_attend, "--child=%s: give a PID", value);
+    for (int option; (option = options_next(&command_attend, argc, argv, &value)) >= 0;)
+        if (options_number(value, INT32_MAX, &numbers[option]))
+            return complain_usage(&command_attend, "--%s=%s: give a number", choices[option].name, value);
     if (argc == optind)
         return complain_usage(&command_attend, "no script");
     status = know_job(&job, argv[optind]);
     if (status)
         return status;
-    if (!number)
-        take_from(&job);
+    if (!numbers[ATTEND_CHILD])
+        prepare_environment(&job);
     settle_output(&job, argv + optind);
-    job.script = (pid_t)number;
-    if (!number)
-        status = start_script(&job, argv + optind);
+    settle_beginning(&job, argv[optind], &beginning);
+    settle_interval(&job);
+    job.script = (pid_t)numbers[ATTEND_CHILD];
+    if (numbers[ATTEND_TELL])
+        tell((int)numbers[ATTEND_TELL], &beginning);
+    if (!job.script)
+        status = start_script(&job, argv + optind, &beginning);
     if (status)
         return status;
     stand_in_let_go();

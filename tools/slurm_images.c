@@ -13,13 +13,13 @@
 #include "../core/image/read.h"
 #include "../core/image/tasks.h"
 
-/* <job>.<step>.ckpt */
+/* <job>.<step>.ckpt, <job>.ckpt */
 static int is_of_job(const char *name, const char *job)
 {
     size_t length = strlen(job), whole = strlen(name);
     static const size_t suffix = sizeof IMAGE_SUFFIX - 1;
 
-    return whole > length + 1 + suffix && !strncmp(name, job, length) && name[length] == '.'
+    return whole >= length + suffix && !strncmp(name, job, length) && name[length] == '.'
            && !strcmp(name + whole - suffix, IMAGE_SUFFIX);
 }
 

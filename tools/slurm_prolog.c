@@ -27,7 +27,7 @@ struct image_place {
 
 static int is_in(struct image_place *place, const char *directory, const char *job)
 {
-    const char *step = setting(ENV_SLURM_STEP);
+    const char *srun = setting(ENV_SRUN), *step = srun ? srun : setting(ENV_SLURM_STEP);
     char image[MAX_PATH + 2 * MAX_ID];
 
     if (!directory || !*job || !step)
@@ -67,11 +67,22 @@ static int print_preload(void)
 
 static int print_variables(void)
 {
+    const char *srun = setting(ENV_SRUN), *image = setting(ENV_SRUN_IMAGE);
+    const char *prefix = setting(ENV_SRUNS), *task = setting(ENV_SLURM_TASK);
     struct image_place place;
 
-    printf("unset " ENV_RUN "\n"); /* of the program that has started srun */
-    if (!setting(ENV_RESTART) && goes_on(&place))
+    if (srun && prefix && task && !strcmp(task, "0"))
+        sruns_tasks(prefix, atoi(srun));
+    printf("unset " ENV_RUN "\nunset " ENV_STEP "\nunset " ENV_SRUNS "\n"); /* of the program that has started srun */
+    if (setting(ENV_JOB_INTERVAL))
+        printf("unset " ENV_INTERVAL "\n"); /* stasis attend takes images of all */
+    if (srun)
+        printf("export " ENV_STEP "=%s\n", srun);
+    if (!setting(ENV_RESTART) && image && strcmp(image, SRUN_FRESH))
+        printf("export " ENV_RESTART "=%s\n", image);
+    else if (!setting(ENV_RESTART) && !image && goes_on(&place))
         printf("export " ENV_RESTART "=%s\nexport " ENV_JOB "=%s\n", place.directory, place.job);
+    printf("unset " ENV_SRUN "\nunset " ENV_SRUN_IMAGE "\n");
     return print_preload();
 }
 

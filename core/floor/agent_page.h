@@ -324,7 +324,7 @@ struct agent_page {
     uint32_t attempt;         /* the last one's own number, so that it counts once */
     uint32_t coming;          /* COMING_WORD of a token whose stop is about to begin: threads wait for it in the handler; 0: none */
     uint64_t generation;      /* of the last image written or restored */
-    char as_slurm[2 * MAX_ID]; /* a porter's: JOB.STEP in which the program is now; "": in none */
+    char as_slurm[2 * MAX_ID]; /* JOB.STEP as Slurm has it now: a porter's, and that of a step with a name of its own; else "" */
     struct task_place place;  /* which task of the step it is part of */
     uint64_t restart_note;    /* address of struct restart_note */
 

@@ -17,6 +17,14 @@
 #define OPTIONS_STOP       '\x1f'
 #define ENV_FORMER         "SLURM_CHECKPOINT_FORMER" /* see core/slurm/former.c */
 #define ENV_FROM           "SLURM_CHECKPOINT_FROM" /* in this life, steps that have an image in this directory go on from it */
+#define ENV_STEP           "STASIS_STEP"           /* the step as its images are called, when not as Slurm numbers it */
+#define ENV_SRUN           "SLURM_CHECKPOINT_STEP" /* `stasis outside` to srun's tasks: ENV_STEP, see core/slurm/sruns.c; */
+#define ENV_SRUN_IMAGE     "SLURM_CHECKPOINT_IMAGE" /* the image that they go on from, or SRUN_FRESH: none */
+#define ENV_SRUNS          "STASIS_SRUNS"          /* in a batch script: <dir>/<job>, before SRUNS_SUFFIX and the like */
+#define ENV_JOB_INTERVAL   "SLURM_CHECKPOINT_JOB"  /* sbatch's ENV_INTERVAL, to stasis attend: no step has one of its own then */
+#define ENV_ATTENDING      "STASIS_ATTENDING"      /* BATCH_STEP: stasis checkpoint is asked for a job's script, if that runs under the shim;
+                                                      * 1: stasis scontrol is asked for the job's steps alone */
+#define ENV_PATH_MAP       "STASIS_PATH_MAP"       /* OLD=NEW, as stasis restart --path-map */
 #define ENV_ATTENDED       "STASIS_ATTENDED"       /* 1 in a batch script that stasis attend stands by */
 #define ENV_PROLOG         "STASIS_TASK_PROLOG"    /* the user's own task prolog, for ours */
 #define ENV_STDOUT         "SLURM_CHECKPOINT_STDOUT" /* srun to its task: see slurm/output.c */
@@ -50,6 +58,7 @@
 #define ENV_SAVE_FILES     "STASIS_SAVE_FILES"     /* 1: stasis run --save-files */
 #define ENV_SIGNAL         "STASIS_SIGNAL"         /* trigger signal, number or name */
 #define ENV_RUN            "STASIS_RUN"            /* <run uuid>:<pid of the step's first process>:<its CLOCK_MONOTONIC ms> */
+#define ENV_OUTSIDE        "STASIS_OUTSIDE"        /* in a child that no image has: its parent's PID, see tools/outside.c */
 #define ENV_LIBEXEC        "STASIS_LIBEXEC"        /* where the helpers are, when not beside the shim */
 #define ENV_TASK_PID       "STASIS_TASK_PID"       /* the plugin to the shim: which process the task is; its prolog is another */
 #define ENV_TEST_FAIL      "STASIS_TEST_FAIL"      /* tests: comma-separated names of steps that must fail, or wait */
@@ -64,6 +73,7 @@
 /* Beside them: a directory of links to stasis, under the names of Slurm's commands. */
 #define WRAPPERS           "slurm"
 #define PROLOG_NAME        "task-prolog"
+#define OUTSIDE_NAME       "outside"
 
 /* Registry of running processes: REGISTRY_ROOT<uid>/<run uuid>/<random>, in tmpfs. */
 #define REGISTRY_ROOT      "/dev/shm/stasis-"
@@ -79,6 +89,12 @@
 #define RESUMED_SUFFIX     ".resumed" /* <dir>/<job>.<step>.resumed: see restorer/attempts.c */
 #define REQUEST_SUFFIX     ".request" /* <dir>/<job>.<step>.request: see core/registry/requests.h; a refused one has .refused behind */
 #define REFUSED_SUFFIX     ".refused"
+#define BATCH_STEP         "batch"    /* the script of a batch job, whose image is <dir>/<job>.ckpt */
+#define SRUN_FRESH         "none"
+#define SRUNS_SUFFIX       ".sruns"   /* <dir>/<job>.sruns: see core/slurm/sruns.c, */
+#define LIFE_SUFFIX        ".life"    /* and life.c; <dir>/<job>.life.first is that of the life in which the script began */
+#define FIRST_LIFE_SUFFIX  ".life.first"
+#define MOMENT_SUFFIX      ".moment"  /* <dir>/<job>.moment: see tools/slurm_moment.c */
 #define BOOK_SUFFIX        ".book"    /* <dir>/<job>.book: see tools/slurm_book.c */
 #define FROM_SUFFIX        ".from"    /* <state>/<job>.from: ENV_FROM for the job's next life, see core/slurm/state.c */
 #define MARK_SUFFIX        ".step"    /* <dir>/<job>.<step>.step: see slurm/steps.c */
@@ -91,6 +107,9 @@
 #define STOP_SIGNAL        63
 #define LIBC_SIGNAL        33 /* glibc's own, for setuid() in all threads: the one that its helper threads do not block */
 #define DEFAULT_TRIGGER    12 /* SIGUSR2 */
+
+/* Bytes between stasis-saver --meanwhile and whoever has something to do while the program stands still. */
+enum meanwhile { MEANWHILE_STOPPED = 's', MEANWHILE_DONE = 'd' };
 
 /* Exit status, as sysexits.h where it has a word for it. */
 enum exit_status {

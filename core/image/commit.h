@@ -5,7 +5,7 @@
 
 #include "write.h"
 
-/* "<job>.<step>.ckpt" into name[size]. -ENAMETOOLONG; -EINVAL when an id is empty, starts with '.', or has a '/' or control
+/* "<job>.<step>.ckpt" into name[size]; of BATCH_STEP "<job>.ckpt". -ENAMETOOLONG; -EINVAL when an id is empty, starts with '.', or has a '/' or control
  * character in it, or when the step has a '.' (image_find could not tell it from the job). */
 int image_name(char *name, size_t size, const char *job, const char *step);
 
@@ -28,7 +28,8 @@ void image_sweep(const char *directory, const char *name);
  * was set aside, stay. -errno. */
 int image_remove(const char *path, const char *job, const char *step, const uint8_t run[UUID_BYTES]);
 
-/* The newest whole image in `directory` for job/step (either may be NULL: any). When more than one job and step fits, nothing
+/* The newest whole image in `directory` for job/step (either may be NULL: any; that of a whole batch job is one
+ * of any step only where there is no other). When more than one job and step fits, nothing
  * is chosen and -ENOTUNIQ is returned with their names in candidates. "Newest whole": <name>, or when that does not open,
  * <name>.1, .2 ... in order of their numbers; skipped ones stand in candidates as "<name>: <reason>". Candidates (may be NULL)
  * is text, one a line, each ended by a newline, and a NUL behind its length. ret_path[MAX_PATH]: absolute.

@@ -40,11 +40,18 @@ static int good_id(const char *id, int is_step)
     return 1;
 }
 
+/* A whole batch job: a job whose name has a dot in it could not be told from a step then. */
+static int is_whole_job(const char *job, const char *step)
+{
+    return !strcmp(step, BATCH_STEP) && !strchr(job, '.');
+}
+
 int image_name(char *name, size_t size, const char *job, const char *step)
 {
     if (!good_id(job, 0) || !good_id(step, 1))
         return -EINVAL;
-    int length = snprintf(name, size, "%s.%s" IMAGE_SUFFIX, job, step);
+    int length = is_whole_job(job, step) ? snprintf(name, size, "%s" IMAGE_SUFFIX, job)
+                                         : snprintf(name, size, "%s.%s" IMAGE_SUFFIX, job, step);
     return length < 0 || (size_t)length >= size ? -ENAMETOOLONG : 0;
 }
 
@@ -101,10 +108,15 @@ size_t entry_stem(const char *entry, size_t *ret_job)
     if (length < suffix || strncmp(entry + length - suffix, IMAGE_SUFFIX, suffix) || *entry == '.')
         return 0;
     const char *dot = memrchr(entry, '.', length - suffix);
-    if (!dot || dot + 1 == entry + length - suffix)
+    if (length == suffix || (dot && dot + 1 == entry + length - suffix))
         return 0;
-    *ret_job = (size_t)(dot - entry);
+    *ret_job = dot ? (size_t)(dot - entry) : length - suffix;
     return length;
+}
+
+int entry_is_whole_job(size_t length, size_t job)
+{
+    return job + strlen(IMAGE_SUFFIX) == length;
 }
 
 int entry_walk(int directory, int (*each)(void *context, const char *entry), void *context)

@@ -15,9 +15,12 @@ struct entry {
 /* Formats to->name. 0 or -ENAMETOOLONG. */
 int entry_format(struct entry *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* The bytes of entry that are an image's name, that is up to the end of "<job>.<step>.ckpt", whether a generation
- * number stands behind or not; 0 when it is no such name. *ret_job: the length of the job in it. */
+/* The bytes of entry that are an image's name, that is up to the end of "<job>.<step>.ckpt" or "<job>.ckpt", whether a
+ * generation number stands behind or not; 0 when it is no such name. *ret_job: the length of the job in it. */
 size_t entry_stem(const char *entry, size_t *ret_job);
+
+/* 1 when these two lengths are those of "<job>.ckpt", whose step is BATCH_STEP. */
+int entry_is_whole_job(size_t length, size_t job);
 
 /* 1 when entry is one of image_temporary_name for `name`. */
 int entry_is_temporary(const char *entry, const char *name);

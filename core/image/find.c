@@ -39,13 +39,20 @@ static int fits(const char *id, const char *text, size_t length)
     return !id || (strlen(id) == length && !memcmp(id, text, length));
 }
 
+static int fits_step(const char *id, const char *text, size_t length, size_t job)
+{
+    if (entry_is_whole_job(length, job))
+        return fits(id, BATCH_STEP, strlen(BATCH_STEP));
+    return fits(id, text + job + 1, length - strlen(IMAGE_SUFFIX) - job - 1);
+}
+
 static int add_name(void *context, const char *text)
 {
     struct find *find = context;
     struct entry entry = { "" };
-    size_t job, length = entry_stem(text, &job), suffix = strlen(IMAGE_SUFFIX);
+    size_t job, length = entry_stem(text, &job);
 
-    if (!length || !fits(find->job, text, job) || !fits(find->step, text + job + 1, length - suffix - job - 1))
+    if (!length || !fits(find->job, text, job) || !fits_step(find->step, text, length, job))
         return 0;
     memcpy(entry.name, text, length);
     buffer_add(&find->names, &entry, sizeof entry);
@@ -71,11 +78,25 @@ static size_t unique_names(struct find *find)
     return kept;
 }
 
+/* Drops those of whole batch jobs where there are others. Returns how many are left. */
+static size_t prefer_steps(struct entry *names, size_t count)
+{
+    size_t kept = 0, job;
+
+    for (size_t i = 0; i < count; i++)
+        if (!entry_is_whole_job(entry_stem(names[i].name, &job), job))
+            names[kept++] = names[i];
+    return kept ? kept : count;
+}
+
 static int choose_name(struct find *find, struct entry *ret_name, struct buffer *candidates)
 {
     int error = entry_walk(find->directory, add_name, find);
     size_t count = error ? 0 : unique_names(find);
-    const struct entry *names = (const struct entry *)find->names.bytes;
+    struct entry *names = (struct entry *)find->names.bytes;
+
+    if (!find->step)
+        count = prefer_steps(names, count);
 
     if (error || !count)
         return error ? error : -ENOENT;

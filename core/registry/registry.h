@@ -21,7 +21,7 @@ struct program {
     uint32_t task, task_count; /* which of how many of a step of several; else 0 or 1 of them. A porter's: 0 */
     uint32_t bytes;        /* sizeof(struct agent_page) of the shim that made it */
     char name[2 * MAX_ID]; /* JOB.STEP */
-    char as_slurm[2 * MAX_ID]; /* a porter's: the same as Slurm has it now; else "" */
+    char as_slurm[2 * MAX_ID]; /* the same as Slurm has it now, where that is known to be another; a porter's: always; else "" */
 };
 
 /* Every program under the shim of this user, or of anybody for root. *ret_programs is malloc'ed. 0 or -ENOMEM. A user

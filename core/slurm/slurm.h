@@ -4,6 +4,9 @@
 #define STASIS_SLURM_H
 
 #include <stddef.h>
+#include <stdint.h>
+
+#include "../floor/names.h"
 
 /* command_line.c: the words of this process's command line, NULL-terminated, to be freed. NULL when it cannot be read. */
 char **command_line(int *ret_count);
@@ -37,6 +40,38 @@ int slurm_former(const char *value, const char *job, struct former *ret_former);
 int slurm_former_begins(const char *value, const char *job, char *whole, size_t size);
 /* The former one's book and marks become the job's. */
 void slurm_take_over(const char *directory, const char *former, const char *job);
+
+/* sruns.c: of a script's own list of its sruns. prefix: ENV_SRUNS. */
+struct srun {
+    uint32_t number;
+    int has_tasks;         /* they are started, or were */
+};
+struct sruns {
+    uint32_t begun;        /* how many */
+    struct srun *running;  /* those that have not ended */
+    size_t running_count;
+    int64_t length;        /* of the list, in bytes */
+};
+/* The number of one that begins; or -errno. */
+int sruns_begin(const char *prefix);
+/* In its first task. */
+void sruns_tasks(const char *prefix, int number);
+void sruns_end(const char *prefix, int number);
+/* 0 or -errno; of a list that is not there yet, zeros. */
+int sruns_read(const char *prefix, struct sruns *ret_sruns);
+void sruns_free(struct sruns *sruns);
+/* To what it was at the moment of an image. -errno. */
+int sruns_cut(const char *prefix, int64_t length);
+
+/* life.c: a life of the script begins, with this process's environment; its file is `script`. images: texts "@NUMBER=IMAGE", with LIFE_WITH_IMAGE before them, for one that goes on
+ * from its image; NULL: it begins with its first line. 0 or -errno. */
+#define LIFE_WITH_IMAGE "@"
+int life_begin(const char *prefix, const char *script, char *const *images);
+/* Where the script is in this life. 0 or -ENOENT. */
+int life_script(const char *prefix, char path[MAX_PATH]);
+/* Before an srun of that number: this process's environment becomes that of the present life. image: from what it goes on; SRUN_FRESH: from none; "":
+ * nothing is known of that. */
+void life_enter(const char *prefix, int number, char image[MAX_PATH]);
 
 /* output.c, in srun: the files that it would write its task's output to, for the shim. */
 void output_note(void);

@@ -233,12 +233,26 @@ static int open_image(struct step *step, struct image_writer *writer, char *name
     return 0;
 }
 
+/* Whoever asked for it has something to do while all stand: told so, it answers when it is done, or hangs up when that came to nothing. */
+static int hold(struct step *step)
+{
+    int meanwhile = step->request->meanwhile;
+    char word = MEANWHILE_STOPPED;
+
+    if (meanwhile < 0)
+        return 0;
+    if (write(meanwhile, &word, 1) == 1 && read(meanwhile, &word, 1) == 1 && word == MEANWHILE_DONE)
+        return 0;
+    return fail(step, EXIT_RUN_AGAIN, "no checkpoint: what was to happen at the same moment has not; the last good image stays");
+}
+
 /* While all are stopped: everything but the contents of their memory. All twins are taken before the first is looked at. */
 static int take_moment(struct step *step, struct image_writer *writer)
 {
     int status;
 
-    if ((status = stop_all(step)) || (status = forbids_among_the_stopped(step)) || (tasks_are_several(step) && (status = tasks_stopped(step))))
+    if ((status = stop_all(step)) || (status = forbids_among_the_stopped(step)) || (tasks_are_several(step) && (status = tasks_stopped(step)))
+        || (status = hold(step)))
         return status;
     for (struct process *process = step->processes; process; process = process->next) {
         process->saving.writer = writer;
@@ -422,6 +436,7 @@ static int read_options(int count, char **arguments, struct request *request)
         { "images", required_argument, NULL, 'i' },
         { "requester", required_argument, NULL, 'r' }, { "max-wait", required_argument, NULL, 'w' },
         { "call", required_argument, NULL, 'c' },      { "owed", required_argument, NULL, 'o' },
+        { "meanwhile", required_argument, NULL, 'm' },
         { "stop", no_argument, NULL, 's' },            { "verbose", no_argument, NULL, 'v' },
         { 0 },
     };
@@ -448,6 +463,9 @@ static int read_options(int count, char **arguments, struct request *request)
         case 'o':
             request->call = (uint32_t)strtoul(optarg, NULL, 10);
             request->is_owed = option == 'o';
+            break;
+        case 'm':
+            request->meanwhile = atoi(optarg);
             break;
         case 's':
             request->stop = 1;
@@ -487,7 +505,7 @@ static void keep_memory(void)
 
 int main(int count, char **arguments)
 {
-    struct request request = { .deadline = INT64_MAX, .starter = getppid() };
+    struct request request = { .deadline = INT64_MAX, .starter = getppid(), .meanwhile = -1 };
     sigset_t none;
     struct step step = { .request = &request, .lock = -1, .listener = -1, .attempt = (uint32_t)now_nanoseconds() | 1 };
 

@@ -219,6 +219,21 @@ static int is_member(const struct step *step, int pid)
     return !proc_stat(pid, fields) && fields[STAT_EXIT_SIGNAL] != STOP_SIGNAL && fields[STAT_STATE] != 'Z' && fields[STAT_STATE] != 'X';
 }
 
+/* A child that is left out: its environment names its parent, as `stasis outside` started it. */
+static int is_outside(int pid)
+{
+    static const char NAME[] = ENV_OUTSIDE "=";
+    uint64_t fields[STAT_FIELDS];
+    size_t length = 0;
+    char *text = proc_read(pid, "environ", &length);
+    int is = 0;
+
+    for (size_t at = 0; text && !is && at < length; at += strlen(text + at) + 1)
+        is = !strncmp(text + at, NAME, sizeof NAME - 1) && !proc_stat(pid, fields) && (uint64_t)atoi(text + at + sizeof NAME - 1) == fields[STAT_PARENT];
+    free(text);
+    return is;
+}
+
 struct look {
     struct step *step;
     int news;
@@ -228,7 +243,7 @@ static void add_child(void *context, int pid)
 {
     struct look *look = context;
 
-    if (pid > 0 && !find(look->step, pid) && is_member(look->step, pid))
+    if (pid > 0 && !find(look->step, pid) && is_member(look->step, pid) && !is_outside(pid))
         look->news |= add(look->step, pid) != NULL;
 }
 
@@ -278,7 +293,7 @@ static int look_at_pageless(struct process *process, int *ret_pending)
     int64_t now = now_nanoseconds(), patience = process->pageless_since;
     int may_ask = now - process->asked_at > MILLISECONDS(ASK_AGAIN_MILLISECONDS);
 
-    if (proc_has_ended(process->pid) || is_saver(process->pid)) {
+    if (proc_has_ended(process->pid) || is_saver(process->pid) || is_outside(process->pid)) {
         drop(process);
         return 0;
     }

@@ -60,6 +60,8 @@ static void page_fill(struct agent_page *page)
     __builtin_memcpy(page->run, shim.run, sizeof page->run);
     text_add(page->job, sizeof page->job, 0, shim.job);
     text_add(page->step, sizeof page->step, 0, shim.step);
+    if (!shim.note.restarts)
+        text_add(page->as_slurm, sizeof page->as_slurm, 0, shim.as_slurm);
     page->keep = shim.keep;
     page->interval = shim.interval;
     page->trigger_signal = shim.trigger_signal;

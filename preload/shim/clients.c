@@ -14,10 +14,23 @@ extern char **environ;
 NEXT_OF(unsetenv);
 
 /* As it was executed: getauxval(3). */
+static const char *own_name(void)
+{
+    const char *path = (const char *)getauxval(AT_EXECFN);
+    return path ? text_file_name(path) : "";
+}
+
+/* Started by the script of a batch job that is itself under us. */
+int clients_is_srun_of_batch(void)
+{
+    const char *name = own_name(), *step = *name == 's' ? text_environment(environ, ENV_STEP) : NULL;
+    return step && text_equal(step, BATCH_STEP) && (text_equal(name, "srun") || text_equal(name, "srun_cr"));
+}
+
 int clients_is_one(void)
 {
     static const char *const names[] = { "srun", "sbatch", "salloc", "scontrol", "squeue", "scancel", "sattach", "sbcast", "sinfo", "sstat", "sacct" };
-    const char *path = (const char *)getauxval(AT_EXECFN), *name = path ? text_file_name(path) : "";
+    const char *name = own_name();
 
     if (*name != 's')
         return 0;

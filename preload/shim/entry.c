@@ -154,6 +154,22 @@ static void restart_instead(void)
     sys_exit_group(EXIT_NO_IMAGE);
 }
 
+/* What no image can hold, a child of its own runs, without us: see tools/outside.c. Returns when there is nobody to do so. */
+static void stand_in(int count, char **words)
+{
+    enum { OURS = 3, MAX_WORDS = 4096 };
+    const char *path = helper_path(WRAPPERS "/" OUTSIDE_NAME), *arguments[count + OURS + 1];
+
+    if (!path || count < 1 || count > MAX_WORDS)
+        return;
+    arguments[0] = OUTSIDE_NAME;
+    arguments[1] = "--";
+    arguments[2] = (const char *)getauxval(AT_EXECFN);
+    for (int i = 1; i <= count; i++)
+        arguments[i + OURS - 1] = words[i];
+    SYS_CALL(execve, path, arguments, environ, 0, 0, 0);
+}
+
 static const struct {
     const char *name;
     uint32_t number;
@@ -220,14 +236,20 @@ static void read_save_files(void)
 
 static void read_names(void)
 {
-    const char *job = setting(ENV_JOB), *step = setting(ENV_SLURM_STEP), *directory = setting(ENV_DIRECTORY);
+    const char *job = setting(ENV_JOB), *step = setting(ENV_STEP), *directory = setting(ENV_DIRECTORY);
+    const char *slurm_job = setting(ENV_SLURM_JOB), *slurm_step = setting(ENV_SLURM_STEP);
 
     if (!job)
-        job = setting(ENV_SLURM_JOB);
+        job = slurm_job;
     if (job)
         text_add(shim.job, sizeof shim.job, 0, job);
     else
         text_add_number(shim.job, sizeof shim.job, 0, shim.first_pid);
+    if (step && slurm_job) {
+        size_t at = text_add(shim.as_slurm, sizeof shim.as_slurm, text_add(shim.as_slurm, sizeof shim.as_slurm, 0, slurm_job), ".");
+        text_add(shim.as_slurm, sizeof shim.as_slurm, at, slurm_step ? slurm_step : step); /* a batch script has no number */
+    }
+    step = step ? step : slurm_step;
     text_add(shim.step, sizeof shim.step, 0, step ? step : "0");
     shim.directory = directory && directory[0] == '/' ? shim_keep(directory, NULL, NULL) : shim_keep_here(directory);
     if (!shim.directory)
@@ -360,12 +382,15 @@ static void ends_with(int status, void *nothing)
     tasks_note_end(status);
 }
 
-__attribute__((constructor)) static void enter(void)
+/* libc hands on what main() will get. */
+__attribute__((constructor)) static void enter(int count, char **words)
 {
     const char *fail;
 
     shim.entered = 1;
     shim.own_path = next_begin();
+    if (clients_is_srun_of_batch())
+        stand_in(count, words);
     if (clients_is_one())
         return;
     if (clients_is_prolog()) {

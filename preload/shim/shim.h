@@ -72,6 +72,7 @@ struct shim {
     char run_directory[128];       /* registry/<run uuid> */
     char job[MAX_ID];
     char step[MAX_ID];
+    char as_slurm[2 * MAX_ID]; /* JOB.STEP in which it was started, when its name is another; else "" */
     char page_path[192];
     char test_fail[128];           /* ENV_TEST_FAIL=..., handed on to the saver; empty: not set */
     struct sigaction shown_stop;   /* what the program believes to have set for the stop and trigger signals */
@@ -259,6 +260,7 @@ static inline int signals_hold(const sigset_t *set, int number) { return set->__
 #define EXPORTED __attribute__((visibility("default")))
 
 /* clients.c: 1 in a command of Slurm's */
+int clients_is_srun_of_batch(void);
 int clients_is_one(void);
 /* What Slurm runs beside the task, in its environment. */
 int clients_is_prolog(void);

@@ -614,6 +614,8 @@ static void names_are_made(void **state)
     assert_string_equal(name, "1234.0.ckpt");
     assert_int_equal(image_name(name, sizeof name, "a.b_1", "batch"), 0);
     assert_string_equal(name, "a.b_1.batch.ckpt");
+    assert_int_equal(image_name(name, sizeof name, "1234", "batch"), 0);
+    assert_string_equal(name, "1234.ckpt");
     assert_int_equal(image_name(name, 11, "1234", "0"), -ENAMETOOLONG);
     assert_int_equal(image_name(name, 12, "1234", "0"), 0);
     assert_int_equal(image_name(name, sizeof name, "", "0"), -EINVAL);

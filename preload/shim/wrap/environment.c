@@ -10,7 +10,7 @@
 extern char **environ;
 
 static const char *const names[] = { ENV_RUN, ENV_INTERVAL, ENV_DIRECTORY, ENV_JOB, ENV_KEEP, ENV_SAVE_FILES, ENV_SIGNAL, ENV_LIBEXEC,
-                                     ENV_TEST_FAIL, ENV_SLURM_JOB, ENV_SLURM_STEP };
+                                     ENV_TEST_FAIL, ENV_STEP, ENV_SLURM_JOB, ENV_SLURM_STEP };
 
 enum { COUNT = sizeof names / sizeof *names };
 
