@@ -45,7 +45,7 @@ right() {
     become_job_user
     hold
     submit hand "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "echo begins" "srun python3 $APPS/primes.py 120 0.01 $T/ready.hold" \
-        'echo "restarts: $SLURM_RESTART_COUNT"'
+        "srun sh -c 'echo \"restarts: \$SLURM_RESTART_COUNT\"'"
     JOB=$(cat "$T/hand.job")
     until_true 60 has_lines "$T/hand.out" 61
     as_user scontrol requeue "$JOB" # there is no image yet: it begins anew
@@ -127,7 +127,8 @@ right() {
     until_true 60 has_ended "$JOB"
     [[ "$(scontrol show job "$JOB")" == *"JobState=FAILED"*"Restarts=0"*"ExitCode=3:0"* ]] || fail "$(scontrol show job "$JOB")"
     [ -e "$IMAGES/$JOB.0.ckpt" ]
-    rm "$IMAGES/$JOB.book" "$IMAGES/$JOB.0.step" # it may still be requeued by hand
+    [ -e "$IMAGES/$JOB.book" ]
+    forget_job "$JOB"
 }
 
 @test "slurm: --cleanup removes the images of a job that has ended well, and of no other" {
@@ -162,7 +163,7 @@ right() {
     as_user scancel -b -s USR1 "$JOB"
     until_true 60 has_ended "$JOB"
     [[ "$(scontrol show job "$JOB")" == *"ExitCode=0:15"* ]] || fail "$(scontrol show job "$JOB")"
-    rm "$IMAGES/$JOB.book"
+    forget_job "$JOB"
 }
 
 # Slurm looks at limits every 30 seconds, and sends up to a minute early; the last image comes at 35.

@@ -26,7 +26,7 @@ word() {
 }
 
 @test "slurm: scontrol checkpoint: elements of arrays, by their index and by their own number" {
-    local third fourth
+    local third whole_third whole_fourth
     become_job_user
     hold
     submit array "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images --array=3-4 -o array.%a.out -e array.%a.err" \
@@ -34,8 +34,9 @@ word() {
     JOB=$(cat "$T/array.job")
     until_true 60 has_lines "$T/array.3.out" 51
     until_true 60 has_lines "$T/array.4.out" 52
-    third=$IMAGES/$(word "${JOB}_3" JobId).0.ckpt fourth=$IMAGES/$(word "${JOB}_4" JobId).0.ckpt
-    says create "${JOB}_3" "$third"
+    third=$IMAGES/$(word "${JOB}_3" JobId).0.ckpt
+    whole_third=$(whole "$(word "${JOB}_3" JobId)" 0) whole_fourth=$(whole "$(word "${JOB}_4" JobId)" 0)
+    says create "${JOB}_3" "$whole_third"
     says create "${JOB}_3.0" "$third"
     [ "$(generation "$third")" = 2 ]
     says disable "${JOB}_3.0"
@@ -46,13 +47,13 @@ word() {
     scontrol_checkpoint create "${JOB}_5"
     [ "$status" = 1 ] && [[ $stderr == *"Invalid job id specified"* ]] || fail "status $status: $output $stderr"
     scontrol_checkpoint create "$JOB" # the whole array
-    [ "$status" = 0 ] && [ "$(sort <<<"$output")" = "$(printf '%s\n' "$third" "$fourth" | sort)" ] || fail "status $status: $output $stderr"
+    [ "$status" = 0 ] && [ "$(sort <<<"$output")" = "$(printf '%s\n' "$whole_third" "$whole_fourth" | sort)" ] || fail "status $status: $output $stderr"
     says vacate "${JOB}_3.0" "$third"
     until_true 60 job_is_over "${JOB}_3"
     says restart "${JOB}_3"
     until_true 60 is_restarted "${JOB}_3" 1
     [ "$(word "${JOB}_4" Restarts)" = 0 ] || fail "the other one was restarted, too"
-    says requeue "${JOB}_4" "$fourth"
+    says requeue "${JOB}_4" "$whole_fourth"
     release
     until_true 90 has_ended "$JOB"
     diff <(primes 103) "$T/array.3.out" || fail "the third: $(cat "$T/array.3.err")"
@@ -85,17 +86,17 @@ word() {
     JOB=$(cat "$T/moved.job")
     until_true 60 has_lines "$T/moved.out" 50
     scontrol_checkpoint create "$JOB" "ImageDir=else where" MaxWait=60
-    [ "$status" = 0 ] && [ "$output" = "$T/else where/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
-    scontrol_checkpoint vacate "$JOB.0" "imagedir=$T/else where"
-    [ "$status" = 0 ] && [ "$output" = "$T/else where/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
-    [ "$(generation "$output")" = 2 ] && [ -e "$output.1" ] || fail "$(ls "$T/else where")"
+    [ "$status" = 0 ] && [ "$output" = "$(IMAGES="$T/else where" whole "$JOB" 0)" ] || fail "status $status: $output $stderr"
+    scontrol_checkpoint vacate "$JOB" "imagedir=$T/else where"
+    [ "$status" = 0 ] && [ "$output" = "$(IMAGES="$T/else where" whole "$JOB" 0)" ] || fail "status $status: $output $stderr"
+    [ "$(generation "$T/else where/$JOB.0.ckpt")" = 2 ] && [ -e "$T/else where/$JOB.0.ckpt.1" ] || fail "$(ls "$T/else where")"
     [ -z "$(find "$IMAGES" -name '*.ckpt')" ] || fail "$(ls "$IMAGES")"
     until_true 60 job_is_over "$JOB"
     scontrol_checkpoint restart "$JOB" "ImageDir=$T/else where"
     [ "$status" = 0 ] || fail "status $status: $output $stderr"
     until_true 60 is_restarted "$JOB" 1
     until_true 60 takes_image "$JOB" # where the job's own ones are
-    [ "$output" = "$IMAGES/$JOB.0.ckpt" ] && [ "$(generation "$output")" = 3 ] || fail "$output"
+    [ "$output" = "$(whole "$JOB" 0)" ] && [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 3 ] || fail "$output"
     release
     until_true 90 has_ended "$JOB"
     diff <(primes 100) "$T/moved.out" || fail "$(cat "$T/moved.err")"
@@ -119,7 +120,7 @@ word() {
     for _ in 1 2; do
         former=$JOB
         scontrol_checkpoint vacate "$JOB"
-        [ "$status" = 0 ] && [ "$output" = "$IMAGES/$first.1.ckpt" ] || fail "status $status: $output $stderr"
+        [ "$status" = 0 ] && [ "$output" = "$(whole "$first" 1)" ] || fail "status $status: $output $stderr"
         until_true 60 job_is_over "$JOB"
         cluster_forget
         scontrol_checkpoint restart "$JOB"
@@ -132,7 +133,7 @@ word() {
         [ "$(word "$JOB" JobName)" = "its" ] && [ "$(word "$JOB" NumCPUs)" = 2 ] || fail "$(scontrol show job "$JOB")"
         until_true 60 is_task_back || fail "$(cat "$T/job.out"; scontrol show job "$JOB")" # a request takes the number of a step: not before this one has its own
         until_true 60 takes_image "$JOB"
-        [ "$output" = "$IMAGES/$first.1.ckpt" ] || fail "it did not go on: $output"
+        [ "$output" = "$(whole "$first" 1)" ] || fail "it did not go on: $output"
     done
     release
     until_true 90 has_ended "$JOB"

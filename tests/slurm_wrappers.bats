@@ -60,10 +60,10 @@ teardown_file() {
     mkdir "$T/elsewhere"
     own "$T/elsewhere"
     scontrol_checkpoint create "$JOB"
-    [ "$status" = 0 ] && [ "$output" = "$IMAGES/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
-    mv "$output" "$T/elsewhere/"
+    [ "$status" = 0 ] && [ "$output" = "$(whole "$JOB" 0)" ] || fail "status $status: $output $stderr"
+    mv "$IMAGES/$JOB".{ckpt,0.ckpt,moment} "$T/elsewhere/"
     scontrol_checkpoint requeue "$JOB" ImageDir=elsewhere
-    [ "$status" = 0 ] && [ "$output" = "$T/elsewhere/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
+    [ "$status" = 0 ] && [ "$output" = "$(IMAGES=$T/elsewhere whole "$JOB" 0)" ] || fail "status $status: $output $stderr"
     release
     until_true 90 has_ended "$JOB"
     diff <(echo "begins 2 job.sh"; primes 100) "$T/job.out" || fail "it is wrong"
@@ -109,7 +109,7 @@ teardown_file() {
     until_true 60 has_lines "$T/job.8.out" 51
     former=$(squeue -h -j "${former}_7" -o %A)
     scontrol_checkpoint vacate "$former"
-    [ "$status" = 0 ] && [ "$output" = "$IMAGES/$former.0.ckpt" ] || fail "status $status: $output $stderr"
+    [ "$status" = 0 ] && [ "$output" = "$(whole "$former" 0)" ] || fail "status $status: $output $stderr"
     release
     until_true 90 has_ended "$former"
     until_true 60 cluster_is_empty

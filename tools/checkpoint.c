@@ -436,40 +436,56 @@ static int is_whole_job(const struct request *request, const struct program *pro
     return is;
 }
 
-/* One try; `is_silent`: nobody is told why it has failed. */
-static int try_whole_job(struct request request, const struct program *chosen, pid_t door, const struct whole_job *job, int is_silent)
+/* Does what is to happen while the saver waits for it. 0, or an exit status: it has come to nothing. */
+static int serve_saver(int saver, const struct moment_wish *wish, const struct whole_job *job)
+{
+    struct moment moment = { .prefix = "" };
+    int status = 0;
+    char word;
+
+    while (!status && read(saver, &word, 1) == 1) {
+        status = word == MEANWHILE_STOPPED ? moment_gather(wish, &moment) : moment_write(&moment, job->directory, job->job);
+        word = MEANWHILE_DONE;
+        if (!status && write(saver, &word, 1) != 1)
+            break;
+    }
+    shutdown(saver, SHUT_RDWR); /* who waits for it in another namespace holds this end, too */
+    close(saver);
+    moment_free(&moment);
+    return status;
+}
+
+static int try_whole_job(struct request request, const struct program *chosen, pid_t door, const struct whole_job *job)
 {
     struct moment_wish wish = { job->prefix, job->slurm_job, job->directory, request.max_wait, request.images != NULL };
-    struct moment moment = { .prefix = "" };
-    int ends[2], status, gathered = 0, nowhere = is_silent ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1, stderr_kept = -1;
-    char word;
+    int ends[2], status, served;
 
     if (socketpair(AF_UNIX, SOCK_STREAM, 0, ends))
         return complain(EXIT_SYSTEM, "cannot make a socket: %m");
-    if (nowhere >= 0 && (stderr_kept = fcntl(2, F_DUPFD_CLOEXEC, 3)) >= 0)
-        dup2(nowhere, 2);
     fcntl(ends[0], F_SETFD, FD_CLOEXEC);
     request.meanwhile = ends[1];
     pid_t child = start_save(&request, chosen, door, 0);
     close(ends[1]);
     await(&child, 1);
-    while (child > 0 && read(ends[0], &word, 1) == 1 && !(gathered = moment_gather(&wish, &moment))) {
-        word = MEANWHILE_DONE;
-        if (write(ends[0], &word, 1) != 1)
-            break;
-    }
-    shutdown(ends[0], SHUT_RDWR); /* who waits for the saver in another namespace holds it, too */
-    close(ends[0]);
+    served = serve_saver(ends[0], &wish, job);
     status = child < 0 ? complain(EXIT_SYSTEM, "cannot start %s", SAVER_NAME) : status_of(child);
     await(NULL, 0);
-    if (!status)
-        status = moment_write(&moment, job->directory, job->job);
-    if (stderr_kept >= 0)
-        dup2(stderr_kept, 2);
-    close(stderr_kept);
+    return served ? served : status;
+}
+
+/* Nobody is told why it has failed. */
+static int try_silently(const struct request *request, const struct program *chosen, pid_t door, const struct whole_job *job)
+{
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC), kept = fcntl(2, F_DUPFD_CLOEXEC, 3), status;
+
+    if (nowhere >= 0 && kept >= 0)
+        dup2(nowhere, 2);
+    status = try_whole_job(*request, chosen, door, job);
+    if (nowhere >= 0 && kept >= 0)
+        dup2(kept, 2);
     close(nowhere);
-    moment_free(&moment);
-    return gathered && status ? gathered : status;
+    close(kept);
+    return status;
 }
 
 /* Its steps begin and end by themselves: the moment for an image of all is between that. */
@@ -479,14 +495,14 @@ static int save_whole_job(const struct request *request, const struct program *c
     int64_t end = request->max_wait ? clock_now(CLOCK_MONOTONIC) + strtoll(request->max_wait, NULL, 10) * 1000000000 : INT64_MAX;
 
     for (int i = 0; i < SILENT_TRIES && clock_now(CLOCK_MONOTONIC) < end; i++) {
-        int status = try_whole_job(*request, chosen, door, job, 1);
+        int status = try_silently(request, chosen, door, job);
         if (!status)
             return status;
         if (status != EXIT_RUN_AGAIN)
             break;
         poll(NULL, 0, PAUSE_MILLISECONDS);
     }
-    return try_whole_job(*request, chosen, door, job, 0);
+    return try_whole_job(*request, chosen, door, job);
 }
 
 /* ---- the command ---- */

@@ -49,9 +49,11 @@ static int complain_slurm(const char *text)
 static char *job_word(const char *job, const char *name)
 {
     char *text = slurm_output((char *[]){ "sh", "-c", "exec scontrol --oneliner show job \"$1\" 2>/dev/null", "sh", (char *)job, NULL });
-    char *word = NULL;
+    char *word = NULL, own[MAX_ID + 16];
 
-    for (char *rest = text, *one; !word && (one = strsep(&rest, " \n"));)
+    snprintf(own, sizeof own, "JobId=%s ", job);
+    char *exact = text && getenv(ENV_ATTENDING) ? strstr(text, own) : NULL; /* an array's number is also that of its last element */
+    for (char *rest = exact ? exact : text, *one; !word && (one = strsep(&rest, " \n"));)
         if (!strncmp(one, name, strlen(name)) && one[strlen(name)] == '=')
             word = strdup(one + strlen(name) + 1);
     free(text);
@@ -409,7 +411,7 @@ static void name_as_element(struct request *request)
 {
     char *array = job_word(request->job, "ArrayJobId"), *index = array ? job_word(request->job, "ArrayTaskId") : NULL;
 
-    if (index && strcmp(array, request->job))
+    if (index && (strcmp(array, request->job) || getenv(ENV_ATTENDING)))
         snprintf(request->job, sizeof request->job, "%s_%s", array, index);
     free(array);
     free(index);

@@ -108,8 +108,9 @@
 #define LIBC_SIGNAL        33 /* glibc's own, for setuid() in all threads: the one that its helper threads do not block */
 #define DEFAULT_TRIGGER    12 /* SIGUSR2 */
 
-/* Bytes between stasis-saver --meanwhile and whoever has something to do while the program stands still. */
-enum meanwhile { MEANWHILE_STOPPED = 's', MEANWHILE_DONE = 'd' };
+/* Bytes between stasis-saver --meanwhile and whoever has something to do while the program stands still, and when its image is safe, but it is not
+ * stopped yet. */
+enum meanwhile { MEANWHILE_STOPPED = 's', MEANWHILE_SAFE = 'i', MEANWHILE_DONE = 'd' };
 
 /* Exit status, as sysexits.h where it has a word for it. */
 enum exit_status {

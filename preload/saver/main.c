@@ -233,17 +233,16 @@ static int open_image(struct step *step, struct image_writer *writer, char *name
     return 0;
 }
 
-/* Whoever asked for it has something to do while all stand: told so, it answers when it is done, or hangs up when that came to nothing. */
-static int hold(struct step *step)
+/* Whoever asked for it has something to do: told how far it is, it answers when that is done, or hangs up when it came to nothing. */
+static int await_requester(struct step *step, char word)
 {
     int meanwhile = step->request->meanwhile;
-    char word = MEANWHILE_STOPPED;
 
     if (meanwhile < 0)
         return 0;
     if (write(meanwhile, &word, 1) == 1 && read(meanwhile, &word, 1) == 1 && word == MEANWHILE_DONE)
         return 0;
-    return fail(step, EXIT_RUN_AGAIN, "no checkpoint: what was to happen at the same moment has not; the last good image stays");
+    return fail(step, EXIT_RUN_AGAIN, "no checkpoint: what was to happen at the same moment has not");
 }
 
 /* While all are stopped: everything but the contents of their memory. All twins are taken before the first is looked at. */
@@ -252,7 +251,7 @@ static int take_moment(struct step *step, struct image_writer *writer)
     int status;
 
     if ((status = stop_all(step)) || (status = forbids_among_the_stopped(step)) || (tasks_are_several(step) && (status = tasks_stopped(step)))
-        || (status = hold(step)))
+        || (status = await_requester(step, MEANWHILE_STOPPED)))
         return status;
     for (struct process *process = step->processes; process; process = process->next) {
         process->saving.writer = writer;
@@ -352,6 +351,8 @@ static int checkpoint_once(struct step *step, char *ret_path)
         process->page->generation = writer.header.generation;
     if (!status && !tasks_are_several(step))
         request_remove(images_directory(step), step->processes->page->job, step->processes->page->step, &step->wanted_by_file);
+    if (!status)
+        status = await_requester(step, MEANWHILE_SAFE);
     if (!status && step->request->stop) {
         signal(SIGTERM, SIG_IGN); /* the end of a batch job's last step ends the job, and us with it: the path is still to be said */
         stop_exit_programs(step);

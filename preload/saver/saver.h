@@ -19,7 +19,7 @@ struct request {
     int requester;            /* pid of the process that asked by signal or interval; 0: a person at our stderr */
     uint32_t call;            /* the requester's, of stasis.h, that waits for an answer; 0: none */
     int is_owed;              /* 1: it waits for the moment only */
-    int meanwhile;            /* a socket, see hold(); -1: none */
+    int meanwhile;            /* a socket, see await_requester(); -1: none */
     int stop;                 /* end the program after the image */
     int verbose;
     int64_t deadline;         /* CLOCK_MONOTONIC nanoseconds; INT64_MAX: none */

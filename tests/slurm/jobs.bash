@@ -84,6 +84,19 @@ takes_image() {
     [ "$status" = 0 ]
 }
 
+# whole JOB STEP...: what is printed when an image of the whole job has been taken, at whose moment these steps ran.
+whole() {
+    local job=$1 step
+    shift
+    for step in "$@"; do echo "$IMAGES/$job.$step.ckpt"; done
+    echo "$IMAGES/$job.ckpt"
+}
+
+# What is kept of a job that has not ended well, beside its images: it may still be requeued by hand.
+forget_job() {
+    rm -f "$IMAGES/$1".{book,moment,sruns,life,life.first} "$IMAGES/$1".*.step
+}
+
 is_task_back() {
     find_processes | grep -q stasis-keeper
 }
