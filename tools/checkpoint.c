@@ -491,7 +491,7 @@ static int try_silently(const struct request *request, const struct program *cho
 /* Its steps begin and end by themselves: the moment for an image of all is between that. */
 static int save_whole_job(const struct request *request, const struct program *chosen, pid_t door, const struct whole_job *job)
 {
-    enum { SILENT_TRIES = 8, PAUSE_MILLISECONDS = 1000 };
+    enum { SILENT_TRIES = 3, PAUSE_MILLISECONDS = 1000 };
     int64_t end = request->max_wait ? clock_now(CLOCK_MONOTONIC) + strtoll(request->max_wait, NULL, 10) * 1000000000 : INT64_MAX;
 
     for (int i = 0; i < SILENT_TRIES && clock_now(CLOCK_MONOTONIC) < end; i++) {

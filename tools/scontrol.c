@@ -176,8 +176,11 @@ static int take_now(const struct request *request)
     char *lines = slurm_output((char *[]){ "squeue", "--noheader", "--steps", "--job", (char *)request->job, "--format=%i %N %j", NULL });
     int status = lines ? take_script(request, lines) : EXIT_SCONTROL;
 
-    if (status == NONE)
+    if (lines && status && status != EXIT_RUN_AGAIN) {
+        if (status != NONE)
+            complain(0, "the script of job %s has no image therefore; its steps have", request->job);
         status = take_images(request, lines, 0);
+    }
     free(lines);
     return status == NONE ? complain_absent(request) : status;
 }

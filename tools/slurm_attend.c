@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* stasis attend: the parent of a batch script. Slurm ends a job at its time limit and does not run it again, not even with --requeue; so
  * this one asks for a last image of each step in time, and then for the requeue. It hands signals on, and ends as the script does. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -206,13 +207,38 @@ static int goes_on(struct job *job, const char *script, struct beginning *beginn
     return !error;
 }
 
-static void begins_anew(struct job *job, const char *script)
+/* The highest number of a step that has begun in a former life, by its mark or its image; -1: none has. */
+static int last_step(const struct job *job)
+{
+    size_t length = strlen(job->number), former = strlen(job->former.images);
+    DIR *entries = opendir(job->directory);
+    struct dirent *entry;
+    int last = -1, number, end;
+
+    while (entries && (entry = readdir(entries))) {
+        const char *name = entry->d_name;
+        if (!strncmp(name, job->number, length) && name[length] == '.')
+            name += length;
+        else if (former && !strncmp(name, job->former.images, former) && name[former] == '.')
+            name += former;
+        else
+            continue;
+        if (((end = 0, sscanf(name, ".%d" MARK_SUFFIX "%n", &number, &end)) == 1 && end && !name[end])
+            || ((end = 0, sscanf(name, ".%d" IMAGE_SUFFIX "%n", &number, &end)) == 1 && end && !name[end]))
+            last = number > last ? number : last;
+    }
+    if (entries)
+        closedir(entries);
+    return last;
+}
+
+static void begins_anew(struct job *job, const char *script, int is_later)
 {
     int error;
 
     moment_remove(job->directory, job->number);
     snprintf(job->prefix, sizeof job->prefix, "%s/%s", job->directory, job->number);
-    error = sruns_cut(job->prefix, 0);
+    error = sruns_begin_anew(job->prefix, is_later ? last_step(job) : -1);
     if (!error)
         error = life_begin(job->prefix, script, NULL);
     if (error)
@@ -229,7 +255,7 @@ static void settle_beginning(struct job *job, const char *script, struct beginni
     if (restart && *restart)
         return;
     if (!is_later || !goes_on(job, script, beginning))
-        begins_anew(job, script);
+        begins_anew(job, script, is_later);
     if (*job->prefix)
         add_variable(beginning, ENV_SRUNS, job->prefix);
     add_variable(beginning, ENV_STEP, BATCH_STEP);

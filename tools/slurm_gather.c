@@ -130,7 +130,8 @@ int moment_gather(const struct moment_wish *wish, struct moment *ret_moment)
     snprintf(ret_moment->prefix, sizeof ret_moment->prefix, "%s", wish->prefix);
     ret_moment->sruns_length = sruns.length;
     know_script(wish, ret_moment);
-    status = list_steps(wish, &sruns, ret_moment);
+    status = sruns.until < 0 ? list_steps(wish, &sruns, ret_moment)
+                             : complain(EXIT_REFUSED, "the script of job %s was begun anew, and has not come to where it was before yet", wish->slurm_job);
     if (!status && ret_moment->step_count)
         status = take_images(wish);
     if (!status)

@@ -51,6 +51,7 @@ struct sruns {
     struct srun *running;  /* those that have not ended */
     size_t running_count;
     int64_t length;        /* of the list, in bytes */
+    int64_t until;         /* the script has not come to where it was in a former life: to this srun; -1: it has */
 };
 /* The number of one that begins; or -errno. */
 int sruns_begin(const char *prefix);
@@ -60,6 +61,8 @@ void sruns_end(const char *prefix, int number);
 /* 0 or -errno; of a list that is not there yet, zeros. */
 int sruns_read(const char *prefix, struct sruns *ret_sruns);
 void sruns_free(struct sruns *sruns);
+/* An empty one; of a later life with the number of the last srun that has begun before, else -1. -errno. */
+int sruns_begin_anew(const char *prefix, int until);
 /* To what it was at the moment of an image. -errno. */
 int sruns_cut(const char *prefix, int64_t length);
 

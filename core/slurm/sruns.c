@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* The sruns of a batch script whose shell has an image of its own: <prefix>.sruns has a line "begin NUMBER" for each, in the order in which they
- * began, "tasks NUMBER" when its tasks are started, and "end NUMBER" when it has ended; it is only appended to, and cut when the script comes back from an image. The number is the
+ * began, "tasks NUMBER" when its tasks are started, and "end NUMBER" when it has ended. A script that begins anew in
+ * a later life has "until NUMBER" in front: the last srun whose output is already there. It is only appended to, and cut when the script comes back from an image. The number is the
  * step's name in images: Slurm's own numbers begin again with 0 in each life of a job. */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +15,7 @@
 #include "../floor/names.h"
 #include "slurm.h"
 
-static const char BEGIN[] = "begin", TASKS[] = "tasks", END[] = "end";
+static const char BEGIN[] = "begin", TASKS[] = "tasks", END[] = "end", UNTIL[] = "until";
 
 static int open_sruns(const char *prefix, int flags)
 {
@@ -68,7 +69,12 @@ static int read_lines(int file, struct sruns *ret_sruns)
         close(file);
         return error;
     }
+    ret_sruns->until = -1;
     while (!error && fscanf(lines, "%7s %u", word, &number) == 2) {
+        if (!strcmp(word, UNTIL))
+            ret_sruns->until = number;
+        else if (strcmp(word, BEGIN) && (int64_t)number >= ret_sruns->until)
+            ret_sruns->until = -1;
         if (!strcmp(word, BEGIN)) {
             error = add_running(ret_sruns, number);
             ret_sruns->begun++;
@@ -88,7 +94,7 @@ int sruns_read(const char *prefix, struct sruns *ret_sruns)
 {
     int file = open_sruns(prefix, O_RDONLY);
 
-    *ret_sruns = (struct sruns){ 0 };
+    *ret_sruns = (struct sruns){ .until = -1 };
     if (file < 0)
         return file == -ENOENT ? 0 : file;
     return read_lines(file, ret_sruns);
@@ -138,6 +144,15 @@ void sruns_tasks(const char *prefix, int number)
 void sruns_end(const char *prefix, int number)
 {
     add_line(prefix, END, number);
+}
+
+int sruns_begin_anew(const char *prefix, int until)
+{
+    int error = sruns_cut(prefix, 0);
+
+    if (!error && until >= 0)
+        add_line(prefix, UNTIL, until);
+    return error;
 }
 
 int sruns_cut(const char *prefix, int64_t length)
