@@ -35,3 +35,54 @@ teardown_file() {
     diff <(echo "begins: 0, $pid"; primes 10; echo "turn 1: 1, $pid"; primes 20; echo "turn 2: 3, $pid"; primes 30; echo "turn 3: 6, $pid"
         primes 100; echo "status 0: 6, $pid"; echo "in step"; echo "status 3: 6, $pid") "$T/whole.out" || fail "$(cat "$T/whole.err")"
 }
+
+@test "slurm: a script with two sruns in the background, and one of several tasks; three lives from two images" {
+    become_job_user
+    hold
+    submit several "#SBATCH -n 4 --requeue --checkpoint=0 --checkpoint-dir=images" \
+        "srun -n 1 --exact python3 $APPS/primes.py 100 0.01 $T/ready.hold >first.out & first=\$!" \
+        "srun -n 1 --exact python3 $APPS/primes.py 120 0.01 $T/ready.hold >second.out & second=\$!" \
+        "srun -n 2 --exact -o tasks.%t.out python3 $APPS/primes.py 80 0.01 $T/ready.hold & third=\$!" \
+        'wait $first; echo "first $?"; wait $second; echo "second $?"; wait $third; echo "third $?"'
+    JOB=$(cat "$T/several.job")
+    until_true 60 has_lines "$T/first.out" 50
+    until_true 60 has_lines "$T/second.out" 60
+    for task in 0 1; do until_true 60 has_lines "$T/tasks.$task.out" 40; done
+    for life in 1 2; do
+        until_true 90 takes_image "$JOB"
+        [ "$(tail -n 1 <<<"$output")" = "$IMAGES/$JOB.ckpt" ] && [ "$(wc -l <<<"$output")" = 4 ] || fail "$output $stderr $(cat "$T/several.err")"
+        as_user scontrol requeue "$JOB"
+        until_true 60 is_restarted "$JOB" "$life"
+    done
+    release
+    until_true 90 has_ended "$JOB"
+    diff <(printf '%s\n' "first 0" "second 0" "third 0") "$T/several.out" || fail "$(cat "$T/several.err")"
+    diff <(primes 100) "$T/first.out" || fail "the first: $(cat "$T/several.err")"
+    diff <(primes 120) "$T/second.out" || fail "the second: $(cat "$T/several.err")"
+    for task in 0 1; do diff <(primes 80) "$T/tasks.$task.out" || fail "task $task: $(cat "$T/several.err")"; done
+}
+
+@test "slurm: a script that does it all itself, without srun; an image by the interval, and one that is damaged" {
+    become_job_user
+    hold
+    submit alone "#SBATCH --requeue --checkpoint=0:01 --checkpoint-dir=images" \
+        "seq 300000 | gzip -9 | wc -c" "python3 $APPS/primes.py 100 0.01 $T/ready.hold | tee all.out | tail -n 1" 'echo "${PIPESTATUS[*]}"'
+    JOB=$(cat "$T/alone.job")
+    until_true 60 has_lines "$T/all.out" 50
+    until_true 60 has_generation "$IMAGES/$JOB.ckpt" 2
+    as_user scontrol requeue "$JOB"
+    until_true 60 is_restarted "$JOB" 1
+    until_true 60 has_generation "$IMAGES/$JOB.ckpt" 4
+    as_user scontrol requeuehold "$JOB"
+    until_true 60 has_state "$JOB" PD
+    for image in "$IMAGES/$JOB.ckpt"*; do printf x | dd of="$image" bs=1 seek=100 conv=notrunc status=none; done
+    as_user scontrol release "$JOB"
+    release
+    until_true 90 has_ended "$JOB"
+    diff <(seq 300000 | gzip -9 | wc -c; primes 100 | tail -n 1; echo "0 0 0") "$T/alone.out" || fail "$(cat "$T/alone.err")"
+    diff <(primes 100) "$T/all.out"
+}
+
+has_generation() {
+    [ -e "$1" ] && [ "$(generation "$1")" -ge "$2" ]
+}
