@@ -104,10 +104,11 @@ runs_on_node() {
     local node
     become_job_user
     hold
-    submit falls "#SBATCH --requeue --checkpoint=0:01 --checkpoint-dir=images" "srun python3 $APPS/primes.py 200 0.01 $T/ready.hold"
+    submit falls "#SBATCH --requeue --checkpoint=0:01 --checkpoint-dir=images" \
+        'echo "begins $$" >>shell.out' "srun python3 $APPS/primes.py 200 0.01 $T/ready.hold" 'echo "ends $$" >>shell.out'
     JOB=$(cat "$T/falls.job")
     until_true 60 has_lines "$T/falls.out" 100
-    wait_for_file "$IMAGES/$JOB.0.ckpt.1"
+    wait_for_file "$IMAGES/$JOB.ckpt.1" # whose script is in slurmd's own directory
     node=$(node_of "$JOB")
     cluster_fell "$node"
     until_true 90 is_restarted "$JOB" 1 || fail "$(scontrol show job "$JOB")"
@@ -116,4 +117,5 @@ runs_on_node() {
     until_true 90 has_ended "$JOB"
     [[ "$(scontrol show job "$JOB")" == *"JobState=COMPLETED"*"Restarts=1"* ]] || fail "$(scontrol show job "$JOB"; cat "$T/falls.err")"
     diff <(primes 200) "$T/falls.out" || fail "$(cat "$T/falls.err")"
+    [[ "$(cat "$T/shell.out")" =~ ^begins\ ([0-9]+)$'\n'ends\ ([0-9]+)$ ]] && [ "${BASH_REMATCH[1]}" = "${BASH_REMATCH[2]}" ] || fail "$(cat "$T/shell.out")"
 }

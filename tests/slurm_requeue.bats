@@ -13,7 +13,8 @@ setup_file() {
     local JOB_USER=news # another than that of the tests, who look what theirs has left
     mkdir -p "$IMAGES"
     become_job_user
-    submit primes "#SBATCH --time=1 --requeue --checkpoint=0:15 --checkpoint-dir=images" "srun python3 $APPS/primes.py 2100 0.05"
+    submit primes "#SBATCH --time=1 --requeue --checkpoint=0:15 --checkpoint-dir=images" 'echo "begins $$" >>shell.out' \
+        "srun python3 $APPS/primes.py 2100 0.05" 'echo "ends $$" >>shell.out'
     submit array "#SBATCH --time=1 --requeue --checkpoint=0:15 --checkpoint-dir=images --array=1-2%1 -o array.%a.out -e array.%a.err" \
         "srun python3 $APPS/primes.py \$((1000 + SLURM_ARRAY_TASK_ID)) 0.05"
     submit limited "#SBATCH --time=1 --checkpoint=0:15 --checkpoint-dir=images" "srun python3 $APPS/primes.py 9000 0.05"
@@ -177,6 +178,7 @@ right() {
 @test "slurm: a prime finder that needs more than two of its time limits" {
     look_at primes
     right primes 2100
+    [[ "$(cat "$JOBS/shell.out")" =~ ^begins\ ([0-9]+)$'\n'ends\ ([0-9]+)$ ]] && [ "${BASH_REMATCH[1]}" = "${BASH_REMATCH[2]}" ] || fail "$(cat "$JOBS/shell.out")"
     [ "$(restarts "$JOB")" -ge 2 ] || fail "$(scontrol show job "$JOB")"
     [[ "$(scontrol show job "$JOB")" == *"Comment=stasis: image of 2"* ]] || fail "$(scontrol show job "$JOB")"
     [ ! -e "$JOBS/images/$JOB.book" ]

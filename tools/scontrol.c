@@ -182,6 +182,8 @@ static int take_now(const struct request *request)
         status = take_images(request, lines, 0);
     }
     free(lines);
+    if (status == NONE && getenv(ENV_ATTENDING))
+        return EXIT_NO_IMAGE; /* of which nobody need be told */
     return status == NONE ? complain_absent(request) : status;
 }
 

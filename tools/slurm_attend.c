@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* stasis attend: the parent of a batch script. Slurm ends a job at its time limit and does not run it again, not even with --requeue; so
  * this one asks for a last image of each step in time, and then for the requeue. It hands signals on, and ends as the script does. */
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <stdio.h>
@@ -14,11 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../core/floor/interval.h"
 #include "../core/kinds/kind.h"
 #include "../core/slurm/slurm.h"
 #include "commands.h"
-#include "locate.h"
+#include "slurm_attend.h"
 #include "slurm_book.h"
 #include "slurm_commands.h"
 #include "slurm_images.h"
@@ -39,26 +36,9 @@ static const struct choice choices[] = {
 enum { SECOND = 1000000000 /* in nanoseconds */ };
 enum { MARGIN = 15, COSTS = 3, LONGEST_SLEEP = 600, AFTER_REQUEUE = 120, UNLIMITED = INT32_MAX };
 
-struct job {
-    const char *number;         /* SLURM_JOB_ID */
-    char name[2 * MAX_ID];      /* the same, or ARRAY_ELEMENT: the number of an array's last element means the whole array */
-    const char *directory;
-    struct former former;       /* images may have its number */
-    char prefix[MAX_PATH];      /* ENV_SRUNS of the script; "": it does not run under the shim */
-    pid_t script, worker;       /* worker: takes the last images, and asks for the requeue */
-    pid_t taker;                /* takes those of the interval */
-    int has_complained;         /* somebody has been told why the script has no image */
-    uint32_t interval;          /* seconds; 0: none */
-    int64_t due;                /* CLOCK_MONOTONIC seconds */
-    int64_t began;              /* seconds since 1970 */
-    int64_t limit;              /* in seconds, of this life; 0 when not known yet */
-    int is_to_requeue;          /* --requeue was given */
-    int64_t lead;               /* --signal=...@SECONDS: how long before the limit the user wants to be told */
-};
-
 /* ---- what was asked for ---- */
 
-static void read_word(struct job *job, const char *word)
+static void read_word(struct attended *job, const char *word)
 {
     const char *at = strchr(word, '@');
 
@@ -81,7 +61,7 @@ static void read_script_word(void *context, char *start, size_t length)
 }
 
 /* The script's lines, and over them the command line, which sbatch's plugin has noted. */
-static void read_wishes(struct job *job, const char *script)
+static void read_wishes(struct attended *job, const char *script)
 {
     size_t length = 0;
     char *text = script_read(fopen(script, "re"), &length), *words = getenv(ENV_SUBMITTED);
@@ -95,7 +75,7 @@ static void read_wishes(struct job *job, const char *script)
     free(words);
 }
 
-static void find_images(const struct job *job, struct job_images *ret_images)
+static void find_images(const struct attended *job, struct job_images *ret_images)
 {
     *ret_images = (struct job_images){ 0 };
     job_images_add(job->directory, job->number, ret_images);
@@ -104,7 +84,7 @@ static void find_images(const struct job *job, struct job_images *ret_images)
 }
 
 /* The plugin has done it before we are there. */
-static void know_former(struct job *job)
+static void know_former(struct attended *job)
 {
     char whole[192];
 
@@ -116,7 +96,7 @@ static void know_former(struct job *job)
         unsetenv(ENV_FORMER); /* of the job that has submitted this one */
 }
 
-static int know_job(struct job *job, const char *script)
+static int know_job(struct attended *job, const char *script)
 {
     const char *array = getenv(ENV_SLURM_ARRAY), *element = getenv(ENV_SLURM_ELEMENT);
     static char here[MAX_PATH];
@@ -138,7 +118,7 @@ static int know_job(struct job *job, const char *script)
 }
 
 /* A life that begins anew must not repeat the lines of the former one. */
-static void settle_output(const struct job *job, char **script)
+static void settle_output(const struct attended *job, char **script)
 {
     const char *restarts = getenv(ENV_SLURM_RESTARTS), *from = getenv(ENV_FROM);
     struct job_images images;
@@ -155,202 +135,6 @@ static void settle_output(const struct job *job, char **script)
         job_images_add(from, job->number, &images);
     if (!images.count)
         book_cut_output(job->directory, job->number);
-}
-
-/* ---- how the script begins ---- */
-
-/* What it is to have in its environment besides: texts NAME=VALUE. */
-enum { MOST_VARIABLES = 4 };
-struct beginning {
-    char *variables[MOST_VARIABLES];
-    int count;
-};
-
-static void add_variable(struct beginning *beginning, const char *name, const char *value)
-{
-    if (beginning->count < MOST_VARIABLES && asprintf(&beginning->variables[beginning->count], "%s=%s", name, value) > 0)
-        beginning->count++;
-}
-
-/* The last moment of which all images are there. */
-static int find_moment(const struct job *job, struct moment *moment)
-{
-    const char *directories[] = { getenv(ENV_FROM), job->directory }, *jobs[] = { job->number, job->former.images };
-
-    for (size_t i = 0; i < sizeof jobs / sizeof *jobs; i++)
-        for (size_t j = 0; j < sizeof directories / sizeof *directories; j++)
-            if (directories[j] && *jobs[i] && !moment_find(directories[j], jobs[i], moment))
-                return 1;
-    return 0;
-}
-
-static int goes_on(struct job *job, const char *script, struct beginning *beginning)
-{
-    char map[2 * MAX_PATH + 1];
-    struct moment moment;
-    int error;
-
-    if (!find_moment(job, &moment))
-        return 0;
-    error = moment_prepare(&moment, job->number, script);
-    if (error) {
-        complain(0, "job %s begins with its script's first line, as %s" MOMENT_SUFFIX " cannot be gone back to: %s", job->name, moment.prefix,
-                 strerror(-error));
-    } else {
-        snprintf(job->prefix, sizeof job->prefix, "%s", moment.prefix);
-        add_variable(beginning, ENV_RESTART, moment.image.path);
-        snprintf(map, sizeof map, "%s=%s", moment.script, script);
-        if (*moment.script && strcmp(moment.script, script))
-            add_variable(beginning, ENV_PATH_MAP, map);
-    }
-    moment_free(&moment);
-    return !error;
-}
-
-/* The highest number of a step that has begun in a former life, by its mark or its image; -1: none has. */
-static int last_step(const struct job *job)
-{
-    size_t length = strlen(job->number), former = strlen(job->former.images);
-    DIR *entries = opendir(job->directory);
-    struct dirent *entry;
-    int last = -1, number, end;
-
-    while (entries && (entry = readdir(entries))) {
-        const char *name = entry->d_name;
-        if (!strncmp(name, job->number, length) && name[length] == '.')
-            name += length;
-        else if (former && !strncmp(name, job->former.images, former) && name[former] == '.')
-            name += former;
-        else
-            continue;
-        if (((end = 0, sscanf(name, ".%d" MARK_SUFFIX "%n", &number, &end)) == 1 && end && !name[end])
-            || ((end = 0, sscanf(name, ".%d" IMAGE_SUFFIX "%n", &number, &end)) == 1 && end && !name[end]))
-            last = number > last ? number : last;
-    }
-    if (entries)
-        closedir(entries);
-    return last;
-}
-
-static void begins_anew(struct job *job, const char *script, int is_later)
-{
-    int error;
-
-    moment_remove(job->directory, job->number);
-    snprintf(job->prefix, sizeof job->prefix, "%s/%s", job->directory, job->number);
-    error = sruns_begin_anew(job->prefix, is_later ? last_step(job) : -1);
-    if (!error)
-        error = life_begin(job->prefix, script, NULL);
-    if (error)
-        *job->prefix = 0; /* nor can there be images */
-}
-
-/* With sbatch --restart-dir the steps go on from other jobs' images: then the script is not part of it. */
-static void settle_beginning(struct job *job, const char *script, struct beginning *beginning)
-{
-    const char *restarts = getenv(ENV_SLURM_RESTARTS), *restart = getenv(ENV_RESTART);
-    int is_later = *job->former.job || (restarts && atoi(restarts));
-
-    *beginning = (struct beginning){ 0 };
-    if (restart && *restart)
-        return;
-    if (!is_later || !goes_on(job, script, beginning))
-        begins_anew(job, script, is_later);
-    if (*job->prefix)
-        add_variable(beginning, ENV_SRUNS, job->prefix);
-    add_variable(beginning, ENV_STEP, BATCH_STEP);
-}
-
-static void tell(int pipe, const struct beginning *beginning)
-{
-    for (int i = 0; i < beginning->count; i++)
-        dprintf(pipe, "%s\n", beginning->variables[i]);
-    close(pipe);
-}
-
-/* An interval of the job's own goes before those of its steps. */
-static void settle_interval(struct job *job)
-{
-    const char *value = getenv(ENV_JOB_INTERVAL);
-
-    if (value && *value && interval_parse(value, &job->interval)) {
-        complain(0, "%s%s; the job runs without", INTERVAL_BAD, value);
-        job->interval = 0;
-    }
-    job->due = clock_now(CLOCK_MONOTONIC) / SECOND + job->interval;
-}
-
-/* ---- images of the whole ---- */
-
-static const char *own_path(void)
-{
-    static char self[MAX_PATH];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-
-    self[length > 0 ? length : 0] = 0;
-    return self;
-}
-
-/* The script and its steps; or, where the script cannot be taken along, the steps alone. Exit status. */
-static int take_all(const struct job *job, const char *max_wait, int is_silent)
-{
-    char target[MAX_ID + 16], wait[32];
-    int status = EXIT_NO_IMAGE, errors = is_silent ? fcntl(2, F_DUPFD_CLOEXEC, 3) : -1, nowhere = is_silent ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
-
-    snprintf(target, sizeof target, "%s." BATCH_STEP, job->number);
-    snprintf(wait, sizeof wait, "--max-wait=%s", max_wait ? max_wait : "");
-    setenv(ENV_ATTENDING, BATCH_STEP, 1);
-    if (nowhere >= 0)
-        dup2(nowhere, 2);
-    if (*job->prefix)
-        status = slurm_run((char *[]){ (char *)own_path(), "checkpoint", max_wait ? wait : "--", max_wait ? "--" : target, max_wait ? target : NULL, NULL });
-    if (errors >= 0)
-        dup2(errors, 2);
-    if (!status)
-        return 0;
-    snprintf(wait, sizeof wait, "MaxWait=%s", max_wait ? max_wait : "");
-    setenv(ENV_ATTENDING, "1", 1);
-    slurm_run((char *[]){ (char *)own_path(), "scontrol", "checkpoint", "create", (char *)job->name, max_wait ? wait : NULL, NULL });
-    return status;
-}
-
-/* In a process of its own, as signals are handed on meanwhile. */
-static void start_taker(struct job *job)
-{
-    sigset_t none;
-
-    job->taker = fork();
-    if (job->taker)
-        return;
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
-    _exit(take_all(job, NULL, job->has_complained));
-}
-
-static void look_at_taker(struct job *job)
-{
-    int status;
-
-    if (job->taker <= 0 || waitpid(job->taker, &status, WNOHANG) != job->taker)
-        return;
-    job->taker = 0;
-    job->has_complained |= !WIFEXITED(status) || (WEXITSTATUS(status) && WEXITSTATUS(status) != EXIT_RUN_AGAIN);
-}
-
-/* Seconds until it wants to be asked again. */
-static int64_t look_at_interval(struct job *job)
-{
-    int64_t now = clock_now(CLOCK_MONOTONIC) / SECOND;
-
-    look_at_taker(job);
-    if (!job->interval || job->worker)
-        return LONGEST_SLEEP;
-    if (now >= job->due && !job->taker) {
-        start_taker(job);
-        job->due = now + job->interval;
-    }
-    return job->due > now ? job->due - now : 1;
 }
 
 /* ---- the last images ---- */
@@ -374,7 +158,7 @@ static int64_t seconds_of(const char *text)
 }
 
 /* UNLIMITED also when it cannot be had now. */
-static int64_t seconds_left(const struct job *job)
+static int64_t seconds_left(const struct attended *job)
 {
     char *text = slurm_output((char *[]){ "squeue", "--noheader", "--job", (char *)job->name, "--format=%L", NULL });
     int64_t seconds = text ? seconds_of(text) : UNLIMITED;
@@ -383,7 +167,7 @@ static int64_t seconds_left(const struct job *job)
     return seconds;
 }
 
-static void note_in_comment(const struct job *job, const struct job_images *images)
+static void note_in_comment(const struct attended *job, const struct job_images *images)
 {
     char *comment = slurm_output((char *[]){ "squeue", "--noheader", "--job", (char *)job->name, "--Format=comment:1000", NULL });
     char *ours = comment ? strstr(comment, "stasis: ") : NULL, *text, when[32];
@@ -406,7 +190,7 @@ static void note_in_comment(const struct job *job, const struct job_images *imag
 }
 
 /* In a process of its own: signals are handed on meanwhile. A life without any image of its own would be lived again and again. */
-static int end_life(const struct job *job)
+static int end_life(const struct attended *job)
 {
     enum { TO_REQUEUE = 5 /* seconds */ };
     struct job_images images;
@@ -415,7 +199,7 @@ static int end_life(const struct job *job)
 
     /* for a program that forbids checkpoints for now */
     snprintf(wait, sizeof wait, "%" PRId64, left > TO_REQUEUE ? left - TO_REQUEUE : 1);
-    take_all(job, left > UINT16_MAX ? NULL : wait, job->has_complained);
+    interval_take(job, left > UINT16_MAX ? NULL : wait);
     find_images(job, &images);
     if (!images.count || images.newest < job->began)
         return complain(EXIT_REFUSED, "the time limit of job %s comes, and it has no image of its last %" PRId64 " seconds; it is not requeued",
@@ -424,7 +208,7 @@ static int end_life(const struct job *job)
     return slurm_run((char *[]){ "scontrol", "requeue", (char *)job->name, NULL });
 }
 
-static void start_worker(struct job *job)
+static void start_worker(struct attended *job)
 {
     sigset_t none;
 
@@ -438,7 +222,7 @@ static void start_worker(struct job *job)
 }
 
 /* How long before the limit it is to be done. Of a short limit half at most. */
-static int64_t lead(const struct job *job)
+static int64_t lead(const struct attended *job)
 {
     struct job_images images;
     int64_t seconds;
@@ -451,7 +235,7 @@ static int64_t lead(const struct job *job)
 }
 
 /* Does what is due, and returns after how many seconds it wants to be asked again. The limit can be changed while a job runs. */
-static int64_t look_at_clock(struct job *job)
+static int64_t look_at_clock(struct attended *job)
 {
     int64_t left, wait;
 
@@ -474,7 +258,7 @@ static int64_t look_at_clock(struct job *job)
 
 /* With a GraceTime, Slurm ends the steps of a job that it will requeue, and a script whose step is gone ends by itself: then Slurm
  * would take the job for done. */
-static int is_preempted(const struct job *job)
+static int is_preempted(const struct attended *job)
 {
     char *text = slurm_output((char *[]){ "scontrol", "show", "job", (char *)job->name, NULL });
     const char *when = text ? strstr(text, "PreemptTime=") : NULL;
@@ -494,7 +278,7 @@ static void wait_to_be_ended(void)
 }
 
 /* When it is about to be requeued after all, it will want them. */
-static void clean_up(const struct job *job)
+static void clean_up(const struct attended *job)
 {
     const char *wish = getenv(ENV_CLEANUP);
     int64_t began = wish && *wish && !job->worker ? book_began(job->directory, job->number) : -1;
@@ -505,14 +289,14 @@ static void clean_up(const struct job *job)
         job_images_remove(job->directory, job->former.images, began);
 }
 
-static void forget_moments(const struct job *job)
+static void forget_moments(const struct attended *job)
 {
     moment_remove(job->directory, job->number);
     if (*job->former.images)
         moment_remove(job->directory, job->former.images);
 }
 
-_Noreturn static void end_with_script(const struct job *job, int status)
+_Noreturn static void end_with_script(const struct attended *job, int status)
 {
     struct job_images images;
     int worker;
@@ -534,108 +318,33 @@ _Noreturn static void end_with_script(const struct job *job, int status)
 
 /* ---- the command ---- */
 
-_Noreturn static void attend_to_end(struct job *job)
+_Noreturn static void attend_to_end(struct attended *job)
 {
-    int64_t due = 0;
+    int64_t (*const looks[])(struct attended *job) = { look_at_clock, interval_look };
+    int64_t due[] = { 0, 0 };
     sigset_t all;
     siginfo_t info;
     int status;
 
     sigfillset(&all);
     while (!stand_in_look(job->script, &status)) {
-        int64_t wait = due - clock_now(CLOCK_MONOTONIC);
-        if (wait <= 0) {
-            int64_t clock = look_at_clock(job), interval = look_at_interval(job);
-            wait = (clock < interval ? clock : interval) * SECOND;
-            due = clock_now(CLOCK_MONOTONIC) + wait;
-        }
+        int64_t now = clock_now(CLOCK_MONOTONIC);
+        for (int i = 0; i < 2; i++)
+            if (due[i] <= now)
+                due[i] = now + looks[i](job) * SECOND;
+        int64_t wait = (due[0] < due[1] ? due[0] : due[1]) - now;
         struct timespec patience = { .tv_sec = wait / SECOND, .tv_nsec = wait % SECOND };
         if (sigtimedwait(&all, &info, &patience) > 0 && info.si_signo != SIGCHLD)
             stand_in_forward(job->script, &info);
-        look_at_taker(job);
+        interval_learn(job);
     }
+    interval_end(job);
     end_with_script(job, status);
-}
-
-/* Without the plugin: a plain `srun` of the script's is ours. */
-static void prefer_wrappers(void)
-{
-    char directory[MAX_PATH], *value;
-    const char *path = getenv("PATH");
-
-    if (locate_helper(WRAPPERS "/srun", directory, NULL) || asprintf(&value, "%s/" WRAPPERS ":%s", directory, path ? path : "/usr/bin:/bin") < 0)
-        return;
-    setenv("PATH", value, 1);
-    free(value);
-}
-
-static void take_from(const struct job *job)
-{
-    const char *restarts = getenv(ENV_SLURM_RESTARTS);
-    char directory[MAX_PATH];
-
-    unsetenv(ENV_FROM); /* of the job that has submitted this one */
-    if (restarts && atoi(restarts) && slurm_take_from(getenv("XDG_STATE_HOME"), getenv("HOME"), job->number, directory))
-        setenv(ENV_FROM, directory, 1);
-}
-
-static void preload(void)
-{
-    const char *others = getenv("LD_PRELOAD");
-    char shim[MAX_PATH], value[3 * MAX_PATH];
-
-    if (locate_shim(shim))
-        return;
-    snprintf(value, sizeof value, "%s/" SHIM_NAME "%s%s", shim, others && *others ? ":" : "", others ? others : "");
-    setenv("LD_PRELOAD", value, 1);
-}
-
-static void become_script(char **argv, const struct beginning *beginning)
-{
-    for (int i = 0; i < beginning->count; i++)
-        putenv(beginning->variables[i]);
-    if (beginning->count)
-        preload();
-    execvp(argv[0], argv);
-    complain(0, "cannot run '%s': %m", argv[0]);
-    _exit(EXIT_NO_IMAGE);
-}
-
-static int start_script(struct job *job, char **argv, const struct beginning *beginning)
-{
-    sigset_t all, before;
-
-    setenv(ENV_ATTENDED, "1", 1);
-    prefer_wrappers();
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    job->script = fork();
-    if (job->script < 0)
-        return complain(EXIT_SYSTEM, "cannot make a process: %m");
-    if (job->script)
-        return 0;
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    become_script(argv, beginning);
-    return 0;
-}
-
-/* What the plugin does before we are there. */
-static void prepare_environment(const struct job *job)
-{
-    const char *interval = getenv(ENV_INTERVAL);
-
-    take_from(job);
-    setenv(ENV_DIRECTORY, job->directory, 1);
-    if (interval)
-        setenv(ENV_JOB_INTERVAL, interval, 1);
-    else
-        unsetenv(ENV_JOB_INTERVAL); /* of the job that has submitted this one */
-    unsetenv(ENV_INTERVAL);
 }
 
 static int attend(int argc, char **argv)
 {
-    struct job job = { 0 };
+    struct attended job = { 0 };
     struct beginning beginning;
     const char *value;
     uint32_t numbers[] = { [ATTEND_CHILD] = 0, [ATTEND_TELL] = 0 };
@@ -650,15 +359,15 @@ static int attend(int argc, char **argv)
     if (status)
         return status;
     if (!numbers[ATTEND_CHILD])
-        prepare_environment(&job);
+        beginning_prepare(&job);
     settle_output(&job, argv + optind);
-    settle_beginning(&job, argv[optind], &beginning);
-    settle_interval(&job);
+    beginning_settle(&job, argv[optind], &beginning);
+    interval_settle(&job);
     job.script = (pid_t)numbers[ATTEND_CHILD];
     if (numbers[ATTEND_TELL])
-        tell((int)numbers[ATTEND_TELL], &beginning);
+        beginning_tell((int)numbers[ATTEND_TELL], &beginning);
     if (!job.script)
-        status = start_script(&job, argv + optind, &beginning);
+        status = beginning_start(&job, argv + optind, &beginning);
     if (status)
         return status;
     stand_in_let_go();

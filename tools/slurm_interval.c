@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT */
+/* Images of a whole job, by the interval that sbatch was given. */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../core/floor/interval.h"
+#include "../core/kinds/kind.h"
+#include "options.h"
+#include "slurm_attend.h"
+#include "slurm_commands.h"
+
+enum { SECOND = 1000000000 /* in nanoseconds */, UNASKED = 600 };
+
+/* An interval of the job's own goes before those of its steps. */
+void interval_settle(struct attended *job)
+{
+    const char *value = getenv(ENV_JOB_INTERVAL);
+
+    if (value && *value && interval_parse(value, &job->interval)) {
+        complain(0, "%s%s; the job runs without", INTERVAL_BAD, value);
+        job->interval = 0;
+    }
+    job->due = clock_now(CLOCK_MONOTONIC) / SECOND + job->interval;
+}
+
+static const char *own_path(void)
+{
+    static char self[MAX_PATH];
+    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+
+    self[length > 0 ? length : 0] = 0;
+    return self;
+}
+
+/* Nobody is told twice why something has no image. */
+static void be_silent(void)
+{
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+
+    if (nowhere >= 0)
+        dup2(nowhere, 2);
+}
+
+static int take_whole(const struct attended *job, const char *max_wait)
+{
+    char target[MAX_ID + 16], wait[32];
+    char *words[5] = { (char *)own_path(), "checkpoint", target };
+
+    snprintf(target, sizeof target, "%s." BATCH_STEP, job->number);
+    snprintf(wait, sizeof wait, "--max-wait=%s", max_wait ? max_wait : "");
+    if (max_wait)
+        words[3] = wait;
+    setenv(ENV_ATTENDING, BATCH_STEP, 1);
+    return slurm_run(words);
+}
+
+static void take_steps(const struct attended *job, const char *max_wait)
+{
+    char wait[32];
+
+    snprintf(wait, sizeof wait, "MaxWait=%s", max_wait ? max_wait : "");
+    setenv(ENV_ATTENDING, "1", 1);
+    slurm_run((char *[]){ (char *)own_path(), "scontrol", "checkpoint", "create", (char *)job->number, max_wait ? wait : NULL, NULL });
+}
+
+int interval_take(const struct attended *job, const char *max_wait)
+{
+    int status = *job->prefix ? take_whole(job, max_wait) : EXIT_NO_IMAGE;
+
+    if (status)
+        take_steps(job, max_wait);
+    return status;
+}
+
+/* In a process of its own, as signals are handed on meanwhile. */
+static void start_taker(struct attended *job)
+{
+    sigset_t none;
+
+    job->taker = fork();
+    if (job->taker)
+        return;
+    setpgid(0, 0); /* so that all of it can be ended */
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    if (job->has_complained)
+        be_silent();
+    _exit(interval_take(job, NULL));
+}
+
+void interval_learn(struct attended *job)
+{
+    int status;
+
+    if (job->taker <= 0 || waitpid(job->taker, &status, WNOHANG) != job->taker)
+        return;
+    job->taker = 0;
+    job->has_complained |= !WIFEXITED(status) || (WEXITSTATUS(status) && WEXITSTATUS(status) != EXIT_RUN_AGAIN);
+}
+
+void interval_end(struct attended *job)
+{
+    if (job->taker <= 0)
+        return;
+    setpgid(job->taker, job->taker); /* should it not have come to that yet */
+    kill(-job->taker, SIGTERM);
+    waitpid(job->taker, NULL, 0);
+    job->taker = 0;
+}
+
+int64_t interval_look(struct attended *job)
+{
+    int64_t now = clock_now(CLOCK_MONOTONIC) / SECOND;
+
+    interval_learn(job);
+    if (!job->interval || job->worker)
+        return UNASKED;
+    if (now >= job->due && !job->taker) {
+        start_taker(job);
+        job->due = now + job->interval;
+    }
+    return job->due > now ? job->due - now : 1;
+}
