@@ -81,11 +81,13 @@ static size_t unique_names(struct find *find)
 /* Drops those of whole batch jobs where there are others. Returns how many are left. */
 static size_t prefer_steps(struct entry *names, size_t count)
 {
-    size_t kept = 0, job;
+    size_t kept = 0, job, length;
 
-    for (size_t i = 0; i < count; i++)
-        if (!entry_is_whole_job(entry_stem(names[i].name, &job), job))
+    for (size_t i = 0; i < count; i++) {
+        length = entry_stem(names[i].name, &job);
+        if (!entry_is_whole_job(length, job))
             names[kept++] = names[i];
+    }
     return kept ? kept : count;
 }
 

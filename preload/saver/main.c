@@ -245,6 +245,15 @@ static int await_requester(struct step *step, char word)
     return fail(step, EXIT_RUN_AGAIN, "no checkpoint: what was to happen at the same moment has not");
 }
 
+/* The script of a batch job comes back with the images of its steps, which only `stasis checkpoint` takes along. */
+static int check_script(struct step *step)
+{
+    if (step->request->meanwhile >= 0 || strcmp(step->processes->page->step, BATCH_STEP))
+        return 0;
+    return fail(step, EXIT_REFUSED, "no checkpoint: R-BATCH-SCRIPT: an image of a batch script is one of its whole job: ask for that with 'stasis "
+                "scontrol checkpoint create %s'; see the page of that name in the documentation", step->processes->page->job);
+}
+
 /* While all are stopped: everything but the contents of their memory. All twins are taken before the first is looked at. */
 static int take_moment(struct step *step, struct image_writer *writer)
 {
@@ -390,6 +399,8 @@ static int try_until_it_holds(struct step *step, char *ret_path)
         status = members_find(step);
         while (!status && (status = forbids_await(step)) == -EAGAIN)
             status = members_find(step);
+        if (!status)
+            status = check_script(step);
         if (status)
             return status;
         step->is_passing = 0;

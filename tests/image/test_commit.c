@@ -647,7 +647,6 @@ static void the_only_image_is_found(void **state)
     (void)state;
     find(NULL, NULL, -ENOENT, NULL, "");
     put("notes.txt", "a");
-    put("7.ckpt", "a"); /* a batch job's */
     put("7.0.ckpt.run-22222222", "a");
     put("7.0.ckpt.d", "a");
     put(".7.0.ckpt.0123abcd.tmp", "a");
@@ -667,6 +666,13 @@ static void the_only_image_is_found(void **state)
     find("70", NULL, -ENOENT, NULL, "");
     find("7", "00", -ENOENT, NULL, "");
     find("", NULL, -ENOENT, NULL, "");
+    commit_as("7.ckpt", OURS, 1, 2); /* the whole batch job's */
+    find("7", NULL, 0, NAME, "");
+    find("7", "batch", 0, "7.ckpt", "");
+    find(NULL, "batch", 0, "7.ckpt", "");
+    assert_int_equal(unlink(path_of(NAME)) | unlink(path_of(NAME ".1")), 0);
+    find("7", NULL, 0, "7.ckpt", "");
+    find(NULL, "7", -ENOENT, NULL, "");
     assert_int_equal(image_find("/nonexistent", NULL, NULL, (char[MAX_PATH]){ "" }, NULL), -ENOENT);
 }
 
