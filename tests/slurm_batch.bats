@@ -83,15 +83,16 @@ teardown_file() {
     diff <(primes 100) "$T/all.out"
 }
 
-@test "slurm: a script that came back is cancelled, and nothing is left; a signal to it takes no image" {
+@test "slurm: a signal to the script takes an image of the whole; cancelled when it has come back, nothing is left" {
     become_job_user
     hold
     submit ends "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold"
     JOB=$(cat "$T/ends.job")
     until_true 60 has_lines "$T/ends.out" 50
     as_user scancel --batch --signal=USR2 "$JOB"
-    until_true 60 grep -q "R-BATCH-SCRIPT" "$T/ends.err"
-    until_true 60 takes_image "$JOB"
+    until_true 60 has_generation "$IMAGES/$JOB.ckpt" 1
+    until_true 60 test -e "$IMAGES/$JOB.moment"
+    [ ! -e "$IMAGES/$JOB.batch.request" ]
     as_user scontrol requeue "$JOB"
     until_true 60 is_restarted "$JOB" 1
     until_true 60 takes_image "$JOB"

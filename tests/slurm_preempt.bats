@@ -51,3 +51,9 @@ preempted() {
     preempted grace "#SBATCH --signal=USR2@60"
     [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 2 ]
 }
+
+@test "slurm: preempted with a time of grace, and a signal that takes an image of the whole" {
+    preempted grace "#SBATCH --signal=B:USR2@60" 'echo "begins" >>shell.out'
+    [ "$(generation "$IMAGES/$JOB.ckpt")" = 2 ] || fail "$(ls "$IMAGES"; cat "$T/low.err")"
+    [ "$(cat "$T/shell.out")" = begins ] || fail "$(cat "$T/shell.out")"
+}

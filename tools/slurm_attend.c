@@ -320,19 +320,21 @@ _Noreturn static void end_with_script(const struct attended *job, int status)
 
 _Noreturn static void attend_to_end(struct attended *job)
 {
-    int64_t (*const looks[])(struct attended *job) = { look_at_clock, interval_look };
-    int64_t due[] = { 0, 0 };
+    int64_t (*const looks[])(struct attended *job) = { look_at_clock, interval_look, interval_look_for_request };
+    enum { LOOKS = sizeof looks / sizeof *looks };
+    int64_t due[LOOKS] = { 0 };
     sigset_t all;
     siginfo_t info;
     int status;
 
     sigfillset(&all);
     while (!stand_in_look(job->script, &status)) {
-        int64_t now = clock_now(CLOCK_MONOTONIC);
-        for (int i = 0; i < 2; i++)
+        int64_t now = clock_now(CLOCK_MONOTONIC), wait = INT64_MAX;
+        for (int i = 0; i < LOOKS; i++) {
             if (due[i] <= now)
                 due[i] = now + looks[i](job) * SECOND;
-        int64_t wait = (due[0] < due[1] ? due[0] : due[1]) - now;
+            wait = due[i] - now < wait ? due[i] - now : wait;
+        }
         struct timespec patience = { .tv_sec = wait / SECOND, .tv_nsec = wait % SECOND };
         if (sigtimedwait(&all, &info, &patience) > 0 && info.si_signo != SIGCHLD)
             stand_in_forward(job->script, &info);

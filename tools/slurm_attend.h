@@ -7,6 +7,7 @@
 #include <sys/types.h>
 
 #include "../core/floor/names.h"
+#include "../core/registry/requests.h"
 #include "../core/slurm/slurm.h"
 
 struct attended {
@@ -20,6 +21,7 @@ struct attended {
     int has_complained;         /* somebody has been told why the script has no image */
     uint32_t interval;          /* seconds; 0: none */
     int64_t due;                /* CLOCK_MONOTONIC seconds */
+    struct requests requests;   /* for an image of the whole */
     int64_t began;              /* seconds since 1970 */
     int64_t limit;              /* in seconds, of this life; 0 when not known yet */
     int is_to_requeue;          /* --requeue was given */
@@ -43,6 +45,8 @@ int beginning_start(struct attended *job, char **argv, const struct beginning *b
 /* slurm_interval.c: when an image of the whole is due, it is taken. Seconds until it wants to be asked again. */
 void interval_settle(struct attended *job);
 int64_t interval_look(struct attended *job);
+/* The same for a request by a file, or by a signal to the script. */
+int64_t interval_look_for_request(struct attended *job);
 /* Learns what has come of it. */
 void interval_learn(struct attended *job);
 /* Gives up what is under way. */

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,7 +15,7 @@
 #include "slurm_attend.h"
 #include "slurm_commands.h"
 
-enum { SECOND = 1000000000 /* in nanoseconds */, UNASKED = 600 };
+enum { SECOND = 1000000000 /* in nanoseconds */, UNASKED = 600, BETWEEN_REQUESTS = 3 };
 
 /* An interval of the job's own goes before those of its steps. */
 void interval_settle(struct attended *job)
@@ -106,12 +107,34 @@ void interval_learn(struct attended *job)
 
 void interval_end(struct attended *job)
 {
-    if (job->taker <= 0)
-        return;
-    setpgid(job->taker, job->taker); /* should it not have come to that yet */
-    kill(-job->taker, SIGTERM);
-    waitpid(job->taker, NULL, 0);
-    job->taker = 0;
+    if (job->taker > 0) {
+        setpgid(job->taker, job->taker); /* should it not have come to that yet */
+        kill(-job->taker, SIGTERM);
+        waitpid(job->taker, NULL, 0);
+        job->taker = 0;
+    }
+    if (job->requests.asking > 0) {
+        kill(job->requests.asking, SIGTERM);
+        waitpid(job->requests.asking, NULL, 0);
+        job->requests.asking = 0;
+    }
+}
+
+int64_t interval_look_for_request(struct attended *job)
+{
+    static char directory[MAX_PATH];
+    char *slash;
+
+    if (!*job->prefix)
+        return UNASKED;
+    if (!job->requests.tool) {
+        snprintf(directory, sizeof directory, "%s", job->prefix);
+        slash = strrchr(directory, '/');
+        *slash = 0;
+        job->requests = (struct requests){ .tool = own_path(), .directory = directory, .job = slash + 1, .step = BATCH_STEP, .target = job->script };
+    }
+    requests_attend(&job->requests);
+    return BETWEEN_REQUESTS;
 }
 
 int64_t interval_look(struct attended *job)

@@ -57,6 +57,22 @@ struct request_file request_look(const char *path, const char *job, const char *
     return request;
 }
 
+int request_make(const char *path, const char *job, const char *step)
+{
+    char name[NAME_BYTES];
+    int directory = open_directory(path), request, error;
+
+    if (directory < 0)
+        return -errno;
+    name_of(name, job, step, "");
+    request = openat(directory, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    error = request < 0 ? -errno : 0;
+    if (request >= 0)
+        close(request);
+    close(directory);
+    return error;
+}
+
 /* Removed when it gets no other name. */
 static int take_away(const char *path, const char *job, const char *step, const struct request_file *request, const char *behind)
 {

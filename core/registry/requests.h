@@ -18,6 +18,8 @@ struct request_file {
     int is_there;                 /* 1: and it is a file of this user's. -1: something else has that name */
 };
 
+/* -errno. One that is there already is as good. */
+int request_make(const char *directory, const char *job, const char *step);
 struct request_file request_look(const char *directory, const char *job, const char *step);
 /* If it is still the same, it is removed; or, refused, it gets another name. -errno; -ENOENT: it is not. */
 int request_remove(const char *directory, const char *job, const char *step, const struct request_file *request);

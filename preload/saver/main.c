@@ -245,13 +245,20 @@ static int await_requester(struct step *step, char word)
     return fail(step, EXIT_RUN_AGAIN, "no checkpoint: what was to happen at the same moment has not");
 }
 
-/* The script of a batch job comes back with the images of its steps, which only `stasis checkpoint` takes along. */
+/* The script of a batch job comes back with the images of its steps, which only `stasis checkpoint` takes along. Asked by a signal, `stasis attend` is
+ * told. */
 static int check_script(struct step *step)
 {
-    if (step->request->meanwhile >= 0 || strcmp(step->processes->page->step, BATCH_STEP))
+    const struct agent_page *page = step->processes->page;
+
+    if (step->request->meanwhile >= 0 || strcmp(page->step, BATCH_STEP))
         return 0;
+    if (step->request->requester && !step->request->call && !request_make(page->directory, page->job, page->step)) {
+        step->is_said = 1;
+        return EXIT_REFUSED;
+    }
     return fail(step, EXIT_REFUSED, "no checkpoint: R-BATCH-SCRIPT: an image of a batch script is one of its whole job: ask for that with 'stasis "
-                "scontrol checkpoint create %s'; see the page of that name in the documentation", step->processes->page->job);
+                "scontrol checkpoint create %s'; see the page of that name in the documentation", page->job);
 }
 
 /* While all are stopped: everything but the contents of their memory. All twins are taken before the first is looked at. */
