@@ -8,6 +8,9 @@
 /* output.c: the files for the task's output, which the shim opens, when it may. */
 void output_check(spank_t spank, int is_wanted);
 
+/* cr_socket.c, in srun: tells the step to whom SLURM_SRUN_CR_SOCKET names. */
+void cr_socket_tell(spank_t spank);
+
 /* batch.c, in the process that is to become the batch script: `stasis attend` stands by it. Returns in that process, which has what the script is to
  * have in its environment; 0: nothing, and the script is to run as it is, else under the shim. */
 int batch_attend(spank_t spank, const char *stasis);

@@ -407,6 +407,14 @@ static void begin_batch(spank_t spank, int count, char **arguments)
         preload(spank, shim ? shim : STASIS_LIBDIR "/" SHIM_NAME);
 }
 
+/* In srun, when it has its step. */
+int slurm_spank_local_user_init(spank_t spank, int count, char **arguments)
+{
+    (void)count, (void)arguments;
+    cr_socket_tell(spank);
+    return 0;
+}
+
 int slurm_spank_task_init(spank_t spank, int count, char **arguments)
 {
     uint32_t step = step_number(spank);

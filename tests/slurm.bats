@@ -185,3 +185,29 @@ says() {
     [ "$(grep -c '^SLURM_STEP_ID=0$' "$T/own")" = 2 ] || fail "the user's: $(cat "$T/own")"
     [ ! -e "$T/prologs.out.stasis-tail.1" ] || fail "the program was restarted twice"
 }
+
+# As srun_cr of old did.
+@test "slurm: whoever listens at SLURM_SRUN_CR_SOCKET is told of the step" {
+    become_job_user
+    /usr/bin/python3 - "$T/socket" >"$T/told" <<'END' &
+import os, socket, struct, sys
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+os.chmod(sys.argv[1], 0o777)
+listener.listen()
+connection = listener.accept()[0]
+data = b''.join(iter(lambda: connection.recv(4096), b''))
+job, step, length = struct.unpack('IIi', data[:12])
+print(job, step, data[12:].decode().rstrip(chr(0)), len(data) - 13 == length)
+END
+    STARTED+=($!)
+    until_true 30 test -e "$T/socket"
+    VARIABLES+=("SLURM_SRUN_CR_SOCKET=$T/socket")
+    run as_user srun --quiet sh -c 'echo $SLURM_JOB_ID $SLURM_STEP_ID $SLURM_STEP_NODELIST True'
+    [ "$status" = 0 ] || fail "$output"
+    until_true 30 has_lines "$T/told" 1
+    [ "$(cat "$T/told")" = "$output" ] || fail "$(cat "$T/told"): $output"
+    rm "$T/socket"
+    run as_user srun --quiet echo runs # nobody listens
+    [ "$status" = 0 ] && [ "$output" = runs ] || fail "status $status: $output"
+}

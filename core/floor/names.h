@@ -30,6 +30,7 @@
 #define ENV_STDOUT         "SLURM_CHECKPOINT_STDOUT" /* srun to its task: see slurm/output.c */
 #define ENV_SHARED_OUTPUT  "STASIS_SHARED_OUTPUT" /* the plugin to the restorer: this file has the output of other steps, too */
 #define ENV_STDERR         "SLURM_CHECKPOINT_STDERR"
+#define ENV_CR_SOCKET      "SLURM_SRUN_CR_SOCKET"
 #define ENV_SLURM_JOB      "SLURM_JOB_ID"
 #define ENV_SLURM_STEP     "SLURM_STEP_ID"
 #define ENV_BATCH_OPEN_MODE "SBATCH_OPEN_MODE"     /* these are Slurm's own: srun(1), sbatch(1) */
