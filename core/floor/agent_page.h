@@ -28,7 +28,8 @@ enum {
     AGENT_MAX_RANGES = 256,
     AGENT_LET_OUT = 16,
     AGENT_SIGNALS = 64,
-    AGENT_MAX_TIMERS = 1024, /* interval timers and POSIX timers together */
+    AGENT_MAX_TIMERS = 1024, /* interval timers and POSIX timers together; */
+    AGENT_FEW_TIMERS = 8,    /* for these there is room with the threads' */
     AGENT_MAX_WAITING = 4096,
     AGENT_LOOKED_AT = 16,
     AGENT_MAX_EXCLUDED = 256,
@@ -86,7 +87,8 @@ enum { JOB_REPORTED = 1 << 30, JOB_HAS_PARENT = 1 << 30 }; /* with `argument` */
 /* The same for the twin, in agent_page.twin_order. */
 enum twin_order {
     TWIN_WAIT = 0,
-    TWIN_LEAVE, /* leave the descriptor table, connect to `socket`, send mem and pagemap, unmap the page, end at EOF */
+    TWIN_LEAVE, /* leave the descriptor table */
+    TWIN_MEET,  /* connect to `socket`, send mem and pagemap, unmap the page, end at EOF */
 };
 enum twin_answer {
     TWIN_STANDS = 1,
@@ -359,6 +361,7 @@ struct agent_page {
     uint32_t twin_order;
     uint32_t twin_answer;     /* 0: none yet */
     int32_t twin_pid;
+    uint32_t turn;           /* a futex, at which the process sleeps that is to fork behind this one */
     uint64_t token;
     /* A thread that the stop signal has found inside the vDSO goes on for a moment, since another kernel has other code
      * there: it names itself in a free place, and the saver sends it the signal again. */

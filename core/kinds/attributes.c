@@ -144,6 +144,7 @@ const struct kind kind_attributes = {
     .name = "attributes",
     .tag = TAG_ATTRIBUTES,
     .hold = check_threads, /* before the saver meets one of them, who may not be its user */
+    .soon = 1,
     .save = attributes_save,
     .check = attributes_check,
     .last = attributes_last,

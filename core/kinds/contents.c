@@ -207,7 +207,7 @@ int contents_save(struct saving *saving, const char *name, const struct stat *st
     int fd, error;
 
     *kept = kept_file_of(status);
-    snprintf(path, sizeof path, "/proc/%d/%s", saving->view, name);
+    snprintf(path, sizeof path, "/proc/%d/%s", saving->look, name);
     fd = open(*name == '/' ? name : path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return -errno;

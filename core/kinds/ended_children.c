@@ -96,6 +96,7 @@ static void ended_show(struct reader *reader, FILE *out)
 const struct kind kind_ended_children = {
     .name = "ended children",
     .tag = TAG_ENDED_CHILDREN,
+    .soon = 1,
     .save = ended_save,
     .check = ended_check,
     .show = ended_show,

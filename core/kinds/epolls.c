@@ -49,7 +49,7 @@ static int epolls_claim(const struct saving *saving, const struct descriptor *de
 /* Is `other` the open file description of the epoll's registration? 0, 1 or -errno. */
 static int is_watched(const struct descriptor *epoll, const struct kcmp_epoll_slot *slot, const struct descriptor *other)
 {
-    long compared = syscall(SYS_kcmp, other->holder->view, epoll->holder->view, KCMP_EPOLL_TFD, other->number, slot);
+    long compared = syscall(SYS_kcmp, other->holder->look, epoll->holder->look, KCMP_EPOLL_TFD, other->number, slot);
 
     return compared < 0 ? -errno : !compared;
 }
@@ -267,7 +267,7 @@ static int provoke_signal(int epoll, int fd)
 {
     const uint64_t all = ~UINT64_C(0);
     const struct timespec none = { 0 };
-    struct descriptor self = { .holder = &(struct saving){ .view = getpid() }, .number = fd };
+    struct descriptor self = { .holder = &(struct saving){ .look = getpid() }, .number = fd };
     char *info = descriptor_info(&self);
     const char *text = info ? status_field(info, "sigmask") : NULL;
     uint64_t set = text ? strtoull(text, NULL, 16) : 0, one = set & -set, old;

@@ -61,6 +61,9 @@ struct born {
 void born_sort(struct born *born);
 int born_has(const struct born *born, int pid);
 
+/* Numbers of /proc/PID/stat, each at its number in proc(5); the state is its letter. */
+enum { STAT_STATE = 3, STAT_PARENT, STAT_GROUP, STAT_SESSION, STAT_TERMINAL, STAT_START = 22, STAT_EXIT_SIGNAL = 38, STAT_STATUS = 52, STAT_FIELDS };
+
 /* One process while it is saved. */
 struct saving {
     struct image_writer *writer;
@@ -74,6 +77,8 @@ struct saving {
     int look;             /* whose /proc has the table of descriptors: the program's own; the view's, when that may not be read */
     uint32_t thread_count;
     char *status;         /* of /proc/PID, once all threads stand */
+    uint64_t stat[STAT_FIELDS]; /* the same of another file */
+    int has_terminal;     /* process.c's own: 1: a controlling one, that is not of the step */
     int job_stop;         /* the signal by which job control had stopped it; 0: none */
     int job_is_reported;  /* 1: its parent has been told, */
     int goes_on;          /* 1: it is stopped no more, and its parent has not been told, */
@@ -168,6 +173,7 @@ struct kind {
     const char *name;     /* one word or more: heading, log prefix, test name */
     uint16_t tag;
     int late;             /* save after the program runs on, from the twin */
+    int soon;             /* save while others may not have their twins yet: gives no order, looks at no view */
     int (*claim)(const struct saving *saving, const struct descriptor *descriptor); /* NULL: no kind of descriptor */
     int (*hold)(struct saving *saving); /* program stopped, behind descriptors: what is mapped and perhaps not open. As save */
     int (*save)(struct saving *saving, const struct descriptor *descriptor); /* -errno; -ENOTSUP when refused */
@@ -213,9 +219,7 @@ char *proc_read(int pid, const char *name, size_t *ret_length);
 char *read_all(int fd, size_t *ret_length);
 /* readlink, malloc'ed, or NULL. */
 char *proc_link(int pid, const char *name);
-/* Numbers of /proc/PID/stat, each at its number in proc(5); the state is its letter. 0 or -ESRCH. */
-enum { STAT_STATE = 3, STAT_PARENT, STAT_GROUP, STAT_SESSION, STAT_TERMINAL, STAT_START = 22, STAT_EXIT_SIGNAL = 38, STAT_STATUS = 52, STAT_FIELDS };
-int proc_stat(int pid, uint64_t fields[STAT_FIELDS]);
+int proc_stat(int pid, uint64_t fields[STAT_FIELDS]); /* 0 or -ESRCH */
 int proc_state(int pid);     /* its letter; 0: there is none */
 int proc_has_ended(int pid); /* also of one that nobody has waited for */
 int proc_is_named(int pid, const char *name); /* by the kernel, see prctl(2), PR_SET_NAME */
@@ -347,7 +351,7 @@ struct kept_file {
     uint32_t mode, user, group;
 };
 struct kept_file kept_file_of(const struct stat *status); /* but for its content */
-/* Saver: stores the bytes of /proc/<view>/<name>, or of an absolute path, once for each file, while the program is stopped. 0 or -errno: -EACCES
+/* Saver: stores the bytes of /proc/<look>/<name>, or of an absolute path, once for each file. 0 or -errno: -EACCES
  * when they may not be read, -ETIMEDOUT. */
 int contents_save(struct saving *saving, const char *name, const struct stat *status, struct kept_file *ret_kept);
 /* A stretch of a content: its bytes from `offset` on are those of `fd` from `at` on. Whole pages, but for the last length. */

@@ -60,7 +60,7 @@ static int open_here(const struct saving *holder, const struct descriptor *descr
 {
     char path[64];
 
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", holder->view, descriptor->number);
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", holder->look, descriptor->number);
     return open(path, access | O_NONBLOCK | O_CLOEXEC);
 }
 

@@ -37,7 +37,7 @@ static_assert(sizeof(struct messages_record) == 16, "messages of a POSIX queue")
 
 static void path_of(const struct descriptor *descriptor, char path[64])
 {
-    snprintf(path, 64, "/proc/%d/fd/%d", descriptor->holder->view, descriptor->number);
+    snprintf(path, 64, "/proc/%d/fd/%d", descriptor->holder->look, descriptor->number);
 }
 
 /* Many descriptors are of one file system. */

@@ -107,8 +107,17 @@ static int save_executable(struct saving *saving, const char *path, const struct
     if (!stat(path, &there) && there.st_dev == status.st_dev && there.st_ino == status.st_ino)
         error = file_identity_take(path, 1, &record->executable);
     else
-        error = contents_save(saving, "exe", &status, &record->kept);
+        error = contents_save(saving, name, &status, &record->kept);
     return error == -EACCES ? refuse(saving, "R-UNREADABLE-PROGRAM", "the program's file %s cannot be read", path) : error;
+}
+
+/* As long as the programs can be asked. */
+static int note_terminal(struct saving *saving)
+{
+    const uint64_t *own = saving->stat;
+
+    saving->has_terminal = own[STAT_TERMINAL] && !terminals_control_inside(saving, own[STAT_TERMINAL], (int32_t)own[STAT_SESSION]);
+    return 0;
 }
 
 static int process_save(struct saving *saving, const struct descriptor *none)
@@ -117,14 +126,14 @@ static int process_save(struct saving *saving, const struct descriptor *none)
     char *executable = proc_link(saving->view, "exe"), *auxv = NULL;
     struct buffer payload = { 0 };
     const struct mapping *restored = NULL;
-    uint64_t own[STAT_FIELDS], view[STAT_FIELDS];
+    const uint64_t *own = saving->stat;
+    uint64_t view[STAT_FIELDS];
     size_t length = 0;
-    int error;
+    int error = 0;
 
     (void)none;
-    error = proc_stat(saving->pid, own);
     memcpy(view, own, sizeof view);
-    if (!error && !own[28])
+    if (!own[28])
         error = proc_stat(saving->view, view); /* of one that is not dumpable it is not told where its memory lies */
     auxv = proc_read(saving->view, "auxv", &length);
     if (!error && (!executable || !auxv))
@@ -136,7 +145,7 @@ static int process_save(struct saving *saving, const struct descriptor *none)
     if (!error) {
         record.parent = (uint32_t)own[STAT_PARENT], record.group = (uint32_t)own[STAT_GROUP];
         record.session = (uint32_t)own[STAT_SESSION], record.exit_signal = (uint32_t)own[STAT_EXIT_SIGNAL];
-        record.has_terminal = own[STAT_TERMINAL] && !terminals_control_inside(saving, own[STAT_TERMINAL], (int32_t)record.session);
+        record.has_terminal = (uint32_t)saving->has_terminal;
         record.start_code = view[26], record.end_code = view[27], record.start_stack = view[28];
         record.start_data = view[45], record.end_data = view[46], record.start_brk = view[47];
         record.arg_start = view[48], record.arg_end = view[49], record.env_start = view[50], record.env_end = view[51];
@@ -268,6 +277,8 @@ static void process_show(struct reader *reader, FILE *out)
 const struct kind kind_process = {
     .name = "process",
     .tag = TAG_PROCESS,
+    .late = 1,
+    .hold = note_terminal,
     .save = process_save,
     .check = process_check,
     .open = process_open,

@@ -100,7 +100,7 @@ static int is_real(const struct saving *saving, const struct descriptor *descrip
             break;
     }
     free(directory);
-    snprintf(name, sizeof name, "/proc/%d/fd/%d", saving->view, descriptor->number);
+    snprintf(name, sizeof name, "/proc/%d/fd/%d", saving->look, descriptor->number);
     return !found && !statfs(name, &file) && file.f_type == place.f_type && !memcmp(&file.f_fsid, &place.f_fsid, sizeof file.f_fsid);
 }
 

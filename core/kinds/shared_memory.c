@@ -310,7 +310,7 @@ static int open_source(const struct held_object *object)
     int fd;
 
     if (descriptor)
-        snprintf(path, sizeof path, "/proc/%d/fd/%d", descriptor->holder->view, descriptor->number);
+        snprintf(path, sizeof path, "/proc/%d/fd/%d", descriptor->holder->look, descriptor->number);
     fd = open(name ? name : path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     free(name);
     return fd < 0 ? -errno : fd;

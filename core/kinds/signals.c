@@ -42,6 +42,7 @@ static void signals_show(struct reader *reader, FILE *out)
 const struct kind kind_signals = {
     .name = "signals",
     .tag = TAG_SIGNALS,
+    .late = 1,
     .save = signals_save,
     .last = signals_last,
     .show = signals_show,

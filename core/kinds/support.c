@@ -464,7 +464,7 @@ char *descriptor_info(const struct descriptor *descriptor)
     char name[32];
 
     snprintf(name, sizeof name, "fdinfo/%d", descriptor->number);
-    return proc_read(descriptor->holder->view, name, NULL);
+    return proc_read(descriptor->holder->look, name, NULL);
 }
 
 void descriptor_describe(const struct descriptor *descriptor, struct descriptor_record *record)

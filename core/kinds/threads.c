@@ -178,6 +178,7 @@ static void threads_show(struct reader *reader, FILE *out)
 const struct kind kind_threads = {
     .name = "threads",
     .tag = TAG_THREADS,
+    .soon = 1,
     .save = threads_save,
     .check = threads_check,
     .last = threads_last,

@@ -183,6 +183,7 @@ static void timers_show(struct reader *reader, FILE *out)
 const struct kind kind_timers = {
     .name = "timers",
     .tag = TAG_TIMERS,
+    .soon = 1,
     .save = timers_save,
     .check = timers_check,
     .last = timers_last,

@@ -75,6 +75,7 @@ static void waiting_show(struct reader *reader, FILE *out)
 const struct kind kind_waiting_signals = {
     .name = "waiting signals",
     .tag = TAG_WAITING_SIGNALS,
+    .late = 1,
     .save = waiting_save,
     .check = waiting_check,
     .last = waiting_last,

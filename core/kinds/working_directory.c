@@ -61,6 +61,7 @@ static void directory_show(struct reader *reader, FILE *out)
 const struct kind kind_working_directory = {
     .name = "working directory",
     .tag = TAG_WORKING_DIRECTORY,
+    .late = 1,
     .save = directory_save,
     .check = directory_check,
     .wire = directory_wire,

@@ -308,28 +308,27 @@ static int describe_descriptors(struct process *process)
 
 static int describe(struct process *process, int look, const char *maps)
 {
-    int status;
+    int status, error = proc_stat(process->pid, process->saving.stat);
 
+    if (error)
+        return fail_with(process, error, "the program's state cannot be read");
     process->saving.look = look;
     status = describe_mappings(process, maps);
     return status ? status : describe_descriptors(process);
 }
 
-/* No order may be given here: the process has one. */
-int describe_meanwhile(struct process *process)
-{
-    char *maps = proc_read(process->pid, "maps", NULL);
-    int status = maps ? describe(process, process->pid, maps) : 0;
-
-    free(maps);
-    return status;
-}
-
+/* Mostly it can be looked at while it forks; else by its twin, which has left the table when the program is dumpable. */
 int describe_process(struct process *process)
 {
-    char *maps = process->saving.look ? NULL : read_own(process, "maps");
-    int status = process->saving.look ? 0 : describe(process, process->saving.view, maps);
+    int status = 0, look = process->pid;
+    char *maps = proc_read(process->pid, "maps", NULL);
 
+    if (!maps && !(status = twin_take(process))) {
+        look = process->page->dumpable == 1 ? process->pid : process->saving.view;
+        maps = read_own(process, "maps");
+    }
+    if (!status)
+        status = describe(process, look, maps);
     free(maps);
     return status;
 }

@@ -68,16 +68,25 @@ int64_t now_nanoseconds(void)
     return clock_now(CLOCK_MONOTONIC);
 }
 
-static int save_kinds(struct process *process, int late)
+enum stage { STAGE_SOON, STAGE_STOPPED, STAGE_LATE };
+
+static enum stage stage_of(const struct kind *kind)
+{
+    return kind->late ? STAGE_LATE : kind->soon ? STAGE_SOON : STAGE_STOPPED;
+}
+
+static int save_kinds(struct process *process, enum stage stage)
 {
     struct saving *saving = &process->saving;
 
     for (size_t i = 0; kinds[i]; i++) {
-        if (kinds[i]->claim || !kinds[i]->save || kinds[i]->late != late)
+        if (kinds[i]->claim || !kinds[i]->save || stage_of(kinds[i]) != stage)
             continue;
         int error = kinds[i]->save(saving, NULL);
         if (error == -EAGAIN)
             return error;
+        if (error && stage == STAGE_LATE && proc_has_ended(saving->view))
+            error = -ESRCH;
         if (error)
             return fail_with(process, error, kinds[i]->name);
     }
@@ -193,9 +202,9 @@ static int hold_kinds(struct process *process)
     return 0;
 }
 
-static int save_early_kinds(struct process *process)
+static int save_stopped_kinds(struct process *process)
 {
-    return save_kinds(process, 0);
+    return save_kinds(process, STAGE_STOPPED);
 }
 
 static int fail_open(struct step *step, const char *directory, int error)
@@ -261,7 +270,24 @@ static int check_script(struct step *step)
                 "scontrol checkpoint create %s'; see the page of that name in the documentation", page->job);
 }
 
-/* While all are stopped: everything but the contents of their memory. All twins are taken before the first is looked at. */
+/* While twins are made. */
+static int look_meanwhile(struct process *process)
+{
+    int status = signals_look(process);
+    return status ? status : describe_process(process);
+}
+
+/* It has one now; those of others are still being made. */
+static int take_twin(struct process *process)
+{
+    int status;
+
+    if ((status = twin_take(process)) || (status = signals_collect(process)) || (status = describe_copies(process)))
+        return status;
+    return save_kinds(process, STAGE_SOON);
+}
+
+/* While all are stopped: everything but the contents of their memory. All twins are there before the memory of one is read. */
 static int take_moment(struct step *step, struct image_writer *writer)
 {
     int status;
@@ -277,13 +303,13 @@ static int take_moment(struct step *step, struct image_writer *writer)
         process->saving.ask = stop_ask;
         process->saving.born = step->born;
     }
-    if ((status = for_all(step, signals_collect)) || (status = twins_take(step, describe_meanwhile)) ||
-        (status = for_all(step, describe_process)) || (status = describe_sharing(step)) || (status = for_all(step, describe_copies)) ||
+    fill_header(step);
+    twins_order(step);
+    if ((status = for_all(step, look_meanwhile)) || (status = describe_sharing(step)) || (status = for_all(step, take_twin)) ||
         (status = for_all(step, twin_copy)))
         return status;
-    fill_header(step);
     if (!(status = for_all(step, save_descriptors)) && !(status = for_all(step, hold_kinds)))
-        status = for_all(step, save_early_kinds); /* behind them, for the clocks */
+        status = for_all(step, save_stopped_kinds); /* behind them, for the clocks */
     for (struct process *process = step->processes; process; process = process->next)
         handles_forget(&process->saving);
     return status ? status : twins_leave(step);
@@ -298,7 +324,7 @@ static int save_memory(struct process *process)
         kill(saving->view, SIGKILL); /* a test: what the out-of-memory killer may do at any moment */
     if (text_list_holds(saving->test_fail, "stand"))
         raise(SIGSTOP); /* a test: it looks at us in this state */
-    status = save_kinds(process, 1);
+    status = save_kinds(process, STAGE_LATE);
     if (status)
         return status;
     error = saving->first == saving ? contents_store(saving) : 0; /* of all */
@@ -309,7 +335,7 @@ static int save_memory(struct process *process)
 
 static int write_image(struct step *step, struct image_writer *writer, const char *name, char *ret_path)
 {
-    int status = for_all(step, twin_meet), error;
+    int status = twins_meet(step), error;
 
     if (!status)
         status = for_all(step, save_memory);

@@ -89,6 +89,12 @@ static int check_filter(struct process *process, uint32_t tid)
     return is_filtered ? fail(process->step, EXIT_REFUSED, "no checkpoint: R-SECCOMP: thread %u runs under a seccomp filter", tid) : 0;
 }
 
+static uint64_t kilobytes(const char *status, const char *key)
+{
+    const char *text = status_field(status, key);
+    return text ? strtoull(text, NULL, 10) * 1024 : 0;
+}
+
 int obstacles_before(struct process *process)
 {
     int is_inside = !!__atomic_load_n(&process->page->inside, __ATOMIC_SEQ_CST); /* it is just leaving the stop before */
@@ -99,6 +105,8 @@ int obstacles_before(struct process *process)
     struct dirent *entry;
     DIR *tasks;
 
+    if (is_there)
+        process->memory = kilobytes(status, "RssAnon") + kilobytes(status, "RssShmem");
     free(status);
     if (!is_there)
         return fail(process->step, EXIT_NO_IMAGE, "no checkpoint: the program has ended");

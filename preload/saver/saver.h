@@ -40,10 +40,14 @@ struct process {
     int twin;                 /* connection to the twin; -1: none */
     uint32_t sequence;        /* of orders */
     uint32_t last_order;
+    uint32_t *sleeps_at;      /* another's agent_page.turn, when it has been queued behind that one; or NULL */
     int stopped;              /* has the order to stop, */
     int is_parked;            /* and all its threads have obeyed */
     struct stopping *stopping; /* stop.c's own, while they have not */
     int main_has_ended;
+    uint64_t memory;          /* bytes of its own and shared memory, before it was stopped */
+    int signals_wait;         /* 1: for some thread */
+    int twin_is_ordered;      /* 1: memory is not short */
     int was_job_stopped;      /* SIGSTOP or Ctrl-Z had stopped it: it will be again */
     int waits_for_parent;     /* 1: it is still so, as its parent does not stand yet */
     int was_owed;             /* 1: before we waited for it: forbids.c */
@@ -106,6 +110,7 @@ int stop_all(struct step *step);                  /* exit status */
 int stop_order(struct process *process, enum agent_order order);  /* 0 or -errno of the process; -ETIMEDOUT */
 void stop_order_give(struct process *process, enum agent_order order); /* the same in two halves, for orders that meet */
 int stop_order_wait(struct process *process);
+void stop_order_queue(struct process *process, enum agent_order order, uint32_t *turn); /* when whoever has `turn` wakes it */
 int stop_ask(const struct saving *saving, enum agent_order order, uint32_t argument); /* struct saving's `ask` */
 void stop_wake(uint32_t *word);                   /* whoever waits for its change, in a page */
 void stop_send_to_all(int pid, uint64_t value);   /* the stop signal, to each thread */
@@ -143,21 +148,21 @@ int meeting_fetch(struct saving *saving, const int *numbers, int count, int *ret
 
 /* signals.c: exit status. */
 int signals_list_timers(struct process *process);       /* before ORDER_DESCRIBE, */
-int signals_collect(struct process *process);           /* and behind it: what waits, in page->waiting */
+int signals_look(struct process *process);              /* and behind it, while the process may be busy: does any wait? */
+int signals_collect(struct process *process);           /* then what waits, in page->waiting */
 
 /* describe.c: what is looked at while the program is stopped. Exit status. */
-int describe_meanwhile(struct process *process);  /* its mappings and descriptors, if it can be looked at without a twin, */
-int describe_process(struct process *process);    /* and if that has not been done: with its twin */
+int describe_process(struct process *process);    /* its mappings and descriptors */
 int describe_copies(struct process *process);     /* what the twin has not */
 int describe_sharing(struct step *step);          /* behind the descriptors of all */
 void describe_free(struct process *process);
 
 /* twin.c: exit status. */
-/* The views: twins, or else the processes themselves. Programs fork while we do something else for each. */
-int twins_take(struct step *step, int (*meanwhile)(struct process *process));
+void twins_order(struct step *step);                    /* programs fork while we do something else, */
+int twin_take(struct process *process);                 /* and this waits for one: the view is it, or else the process itself */
 int twin_copy(struct process *process);                 /* what the twin lacks */
 int twins_leave(struct step *step);                     /* the descriptors: the programs may run on */
-int twin_meet(struct process *process);                 /* then it hands over its memory */
+int twins_meet(struct step *step);                      /* then they hand over their memory */
 void twin_end(struct process *process);
 
 /* tasks.c: a step of several tasks. Exit status; -EAGAIN: all begin again. */

@@ -50,9 +50,7 @@ int signals_list_timers(struct process *process)
     free(text);
     if (error)
         return fail_with(process, error, "the program's timers cannot be read");
-    status = make_room(process, offsetof(struct agent_page, timer_count),
-                       offsetof(struct agent_page, timers) - offsetof(struct agent_page, timer_count) + count * sizeof *timers);
-    if (status)
+    if (count > AGENT_FEW_TIMERS && (status = make_room(process, offsetof(struct agent_page, timers), count * sizeof *timers)))
         return status;
     memcpy(process->page->timers, timers, count * sizeof *timers);
     process->page->timer_count = count;
@@ -102,24 +100,49 @@ static int has_waiting(const struct process *process, uint32_t tid, const char *
     return !!(waits & ~(UINT64_C(1) << (STOP_SIGNAL - 1)));
 }
 
-int signals_collect(struct process *process)
+static char *read_status(const struct process *process, uint32_t tid)
+{
+    char path[64];
+
+    snprintf(path, sizeof path, "task/%u/status", tid);
+    return proc_read(process->saving.pid, path, NULL);
+}
+
+/* The status of each thread; of the main one it is kept. */
+int signals_look(struct process *process)
 {
     const struct agent_page *page = process->page;
     int status = 0;
 
     process->saving.status = proc_read(process->saving.pid, "status", NULL);
-    process->page->waiting_count = process->page->waiting_room = 0;
+    process->signals_wait = 0;
     for (uint32_t i = 0; !status && i < process->saving.thread_count; i++) {
         uint32_t tid = page->threads[i].tid;
-        char path[64];
-        snprintf(path, sizeof path, "task/%u/status", tid);
-        char *of_thread = tid == page->pid ? NULL : proc_read(process->saving.pid, path, NULL);
+        char *of_thread = tid == page->pid ? NULL : read_status(process, tid);
         const char *text = tid == page->pid ? process->saving.status : of_thread;
+        if (!text)
+            status = fail_with(process, -errno, "the signals that wait");
+        else
+            process->signals_wait |= has_waiting(process, tid, text);
+        free(of_thread);
+    }
+    return status;
+}
+
+int signals_collect(struct process *process)
+{
+    const struct agent_page *page = process->page;
+    int status = 0;
+
+    process->page->waiting_count = process->page->waiting_room = 0;
+    for (uint32_t i = 0; process->signals_wait && !status && i < process->saving.thread_count; i++) {
+        uint32_t tid = page->threads[i].tid;
+        char *text = read_status(process, tid);
         if (!text)
             status = fail_with(process, -errno, "the signals that wait");
         else if (has_waiting(process, tid, text))
             status = ask_thread(process, tid, text);
-        free(of_thread);
+        free(text);
     }
     process->saving.waiting_count = page->waiting_count;
     return status;

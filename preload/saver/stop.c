@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,11 +31,27 @@ static void wait_word(uint32_t *word, uint32_t value, long milliseconds)
     syscall(SYS_futex, word, FUTEX_WAIT, value, &timeout, NULL, 0);
 }
 
-void stop_order_give(struct process *process, enum agent_order order)
+static void note_order(struct process *process, enum agent_order order)
 {
     process->last_order = ORDER_WORD(++process->sequence, order);
     __atomic_store_n(&process->page->order, process->last_order, __ATOMIC_SEQ_CST);
+}
+
+void stop_order_give(struct process *process, enum agent_order order)
+{
+    note_order(process, order);
     stop_wake(&process->page->order);
+    if (process->sleeps_at)
+        stop_wake(process->sleeps_at);
+    process->sleeps_at = NULL;
+}
+
+/* It sleeps on, but at another word. Should it be just awake it obeys at once, which does no harm. */
+void stop_order_queue(struct process *process, enum agent_order order, uint32_t *turn)
+{
+    note_order(process, order);
+    process->sleeps_at = turn;
+    syscall(SYS_futex, &process->page->order, FUTEX_CMP_REQUEUE, 0, INT_MAX, turn, process->last_order);
 }
 
 static int is_parked(const struct agent_page *page, uint32_t tid)
@@ -160,20 +177,36 @@ static int scan_threads(struct process *process, uint32_t *ret_tid, uint32_t *re
     return *ret_count ? running : -ESRCH;
 }
 
-/* Slots for twice the threads there are: memory that tmpfs cannot refuse any more when they park. While the program runs for most of them. */
+/* Memory for a part of the page that tmpfs cannot refuse any more when the program writes to it; and seen by us, while nobody waits. */
+static int make_part(const struct process *process, size_t from, size_t end)
+{
+    uint8_t *page = (uint8_t *)process->page;
+
+    if (fallocate(process->page_descriptor, 0, (off_t)from, (off_t)(end - from)))
+        return -errno;
+    from = from / PAGE_BYTES * PAGE_BYTES;
+    madvise(page + from, (end - from + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES, MADV_POPULATE_WRITE); /* only for speed */
+    return 0;
+}
+
+/* Slots for twice the threads there are, and some timers. While the program runs for most of them. */
 static int make_room(struct process *process)
 {
-    const size_t ranges = offsetof(struct agent_page, range_count), threads_at = offsetof(struct agent_page, threads);
     uint64_t threads = (uint64_t)proc_threads(process->pid), room = threads * 2 + 64;
+    int error;
 
     if (process->has_room && threads * 2 <= process->page->thread_room)
         return 0;
     if (room > AGENT_MAX_THREADS)
         room = AGENT_MAX_THREADS;
-    if (fallocate(process->page_descriptor, 0, (off_t)ranges, (off_t)(threads_at - ranges + room * sizeof *process->page->threads)) ||
-        fallocate(process->page_descriptor, 0, offsetof(struct agent_page, traits), (off_t)(room * sizeof *process->page->traits)))
+    error = make_part(process, offsetof(struct agent_page, range_count), offsetof(struct agent_page, threads[room]));
+    if (!error)
+        error = make_part(process, offsetof(struct agent_page, traits), offsetof(struct agent_page, traits[room]));
+    if (!error)
+        error = make_part(process, offsetof(struct agent_page, timer_count), offsetof(struct agent_page, timers[AGENT_FEW_TIMERS]));
+    if (error)
         return fail(process->step, EXIT_SYSTEM, "no checkpoint: no room in /dev/shm to describe %ju threads: %s", (uintmax_t)room,
-                    strerror(errno));
+                    strerror(-error));
     process->page->thread_room = (uint32_t)room;
     process->has_room = 1;
     return 0;

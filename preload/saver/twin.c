@@ -78,13 +78,6 @@ static uint64_t kilobytes(const char *text, const char *key)
     return value ? strtoull(value, NULL, 10) * 1024 : UINT64_MAX;
 }
 
-static uint64_t bytes_of(const struct process *process)
-{
-    uint64_t private = kilobytes(process->saving.status, "RssAnon"), shared = kilobytes(process->saving.status, "RssShmem");
-
-    return private == UINT64_MAX ? 0 : private + (shared == UINT64_MAX ? 0 : shared /* copied at once */);
-}
-
 /* In the worst case the programs write to all their pages while the image is written, and each is there twice. */
 static int memory_is_short(const struct step *step)
 {
@@ -100,7 +93,7 @@ static int memory_is_short(const struct step *step)
     has = kilobytes(machine, "MemAvailable");
     free(machine);
     for (const struct process *process = step->processes; process; process = process->next)
-        needs += bytes_of(process);
+        needs += process->memory; /* what is shared is copied at once */
     return step->without_twin || text_list_holds(getenv(ENV_TEST_FAIL), "memory") || needs > has || needs > room;
 }
 
@@ -132,9 +125,15 @@ static int await_answer(const struct agent_page *page, enum twin_answer wanted)
     return 1;
 }
 
-static int take(struct process *process, int is_coming)
+int twin_take(struct process *process)
 {
-    if (!is_coming || stop_order_wait(process) || !await_answer(process->page, TWIN_STANDS))
+    int error;
+
+    if (process->saving.view)
+        return 0;
+    error = process->twin_is_ordered ? stop_order_wait(process) : -ENOMEM;
+    stop_wake(&process->page->turn); /* if who was to fork behind it went to sleep too late for that */
+    if (error || !await_answer(process->page, TWIN_STANDS))
         return take_handles(process);
     process->saving.view = process->page->twin_pid;
     return 0;
@@ -160,32 +159,55 @@ static void note_subreapers(struct step *step)
         process->page->orphans_come_up = are_there && is_below_subreaper(process);
 }
 
-/* Each is a process more for a moment; and forks of related processes wait for each other's locks in the kernel, so that more than
- * the CPUs can do only wait. */
-static int forks_at_once(void)
-{
-    enum { EACH_CPU = 2, MOST = 16 };
-    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+/* Forks of related processes wait for each other's locks in the kernel, and take the books they keep out of each other's caches: so one
+ * process forks behind the other, and wakes the next itself. Where it is page tables that take the time, in as many rows as there are CPUs. */
+enum { MOST_ROWS = 16, LARGE_BYTES = 16 << 20 };
 
-    return cpus < 1 ? EACH_CPU : cpus > MOST / EACH_CPU ? MOST : (int)cpus * EACH_CPU;
+struct row {
+    struct process *last;
+    uint64_t bytes;
+};
+
+static struct row *row_for(struct row rows[MOST_ROWS], uint64_t bytes)
+{
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    struct row *best = rows;
+
+    for (long i = 1; i < cpus && i < MOST_ROWS && bytes >= LARGE_BYTES; i++)
+        if (rows[i].bytes < best->bytes)
+            best = &rows[i];
+    return best;
 }
 
-int twins_take(struct step *step, int (*meanwhile)(struct process *process))
+static void order_twins(struct step *step)
 {
-    int is_short = memory_is_short(step) || text_list_holds(getenv(ENV_TEST_FAIL), "fork"), status = 0;
-    int ahead = 0, most_ahead = forks_at_once();
-    struct process *next = step->processes;
+    struct row rows[MOST_ROWS] = { 0 };
+    struct process *first[MOST_ROWS];
+    int count = 0;
+
+    for (struct process *process = step->processes; process; process = process->next) {
+        struct row *row = row_for(rows, process->memory);
+        if (row->last)
+            stop_order_queue(process, ORDER_TWIN, &row->last->page->turn);
+        else
+            first[count++] = process;
+        *row = (struct row){ process, row->bytes + process->memory };
+    }
+    while (count)
+        stop_order_give(first[--count], ORDER_TWIN);
+}
+
+void twins_order(struct step *step)
+{
+    int is_short = memory_is_short(step) || text_list_holds(getenv(ENV_TEST_FAIL), "fork");
 
     note_subreapers(step);
-    for (struct process *process = step->processes; process && !status; process = process->next, ahead--) {
+    for (struct process *process = step->processes; process; process = process->next) {
         process->saving.test_fail = getenv(ENV_TEST_FAIL);
-        for (; next && !is_short && ahead < most_ahead; next = next->next, ahead++)
-            stop_order_give(next, ORDER_TWIN);
-        status = meanwhile(process);
-        if (!status)
-            status = take(process, !is_short);
+        process->twin_is_ordered = !is_short;
     }
-    return status;
+    if (!is_short)
+        order_twins(step);
 }
 
 static int has_twin(const struct process *process)
@@ -224,25 +246,27 @@ int twin_copy(struct process *process)
     return error ? fail_with(process, error, "memory that a fork does not copy") : 0;
 }
 
+static void order(struct process *process, enum twin_order order)
+{
+    __atomic_store_n(&process->page->twin_order, order, __ATOMIC_SEQ_CST);
+    stop_wake(&process->page->twin_order);
+}
+
 int twins_leave(struct step *step)
 {
     for (struct process *process = step->processes; process; process = process->next)
-        if (has_twin(process)) {
-            __atomic_store_n(&process->page->twin_order, TWIN_LEAVE, __ATOMIC_SEQ_CST);
-            syscall(SYS_futex, &process->page->twin_order, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
-        }
+        if (has_twin(process) && process->page->twin_order < TWIN_LEAVE)
+            order(process, TWIN_LEAVE);
     for (struct process *process = step->processes; process; process = process->next)
         if (has_twin(process) && !await_answer(process->page, TWIN_HAS_LEFT))
             return fail_with(process, -ESRCH, "the twin has ended");
     return 0;
 }
 
-int twin_meet(struct process *process)
+static int meet(struct process *process)
 {
     int handles[2], error = 0;
 
-    if (!has_twin(process))
-        return 0;
     if (process->twin < 0)
         error = meeting_accept(process, process->page->twin_pid, &process->twin);
     if (!error)
@@ -252,6 +276,19 @@ int twin_meet(struct process *process)
     process->saving.memory = handles[0];
     process->saving.pagemap = handles[1];
     return 0;
+}
+
+int twins_meet(struct step *step)
+{
+    int status = 0;
+
+    for (struct process *process = step->processes; process; process = process->next)
+        if (has_twin(process))
+            order(process, TWIN_MEET);
+    for (struct process *process = step->processes; process && !status; process = process->next)
+        if (has_twin(process))
+            status = meet(process);
+    return status;
 }
 
 void twin_end(struct process *process)

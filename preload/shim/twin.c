@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* The twin: a fork that holds the frozen moment copy-on-write and does nothing else. Island: no libc.
  *
- * It shares the descriptor table until the saver has described the descriptors, then leaves it without closing
- * anything: so no pipe's reader ever waits for an end of file because of it. It is an orphan, forked by a stub, so
+ * It shares the descriptor table, as the saver may have to describe the descriptors by it, and leaves it without closing
+ * anything: so no pipe's reader ever waits for an end of file because of it. It is an orphan, of a fork that has ended, so
  * that no wait() of the program's sees it, nor that of the program it may exec. A program that would get its own
  * orphans back, or where another of the step above it would, has it as a child instead, with the stop signal as its exit
  * signal: wait() does not see such a child either, and its end calls our handler, which reaps it. */
@@ -36,9 +36,26 @@ static void answer(struct agent_page *page, enum twin_answer answer)
     sys_futex(&page->twin_answer, FUTEX_WAKE, 1, NULL);
 }
 
-static __attribute__((noreturn)) void twin_run(struct agent_page *page)
+/* Ends when that order does not come any more: the saver has died or given up, or another has come. */
+static void await_order(struct agent_page *page, uint64_t token, enum twin_order wanted)
 {
     struct timespec look = { .tv_sec = PARK_LOOK_SECONDS };
+    uint32_t order;
+
+    while ((order = __atomic_load_n(&page->twin_order, __ATOMIC_SEQ_CST)) < wanted) {
+        /* no descriptor may be opened here: the table may be the program's */
+        int is_given_up = wanted == TWIN_LEAVE && ORDER_KIND(page->order) == ORDER_RESUME;
+        if (sys_futex(&page->twin_order, FUTEX_WAIT, order, &look) && (sys_kill((int)page->saver_pid, 0) || is_given_up))
+            sys_exit_group(0);
+        if (__atomic_load_n(&page->token, __ATOMIC_SEQ_CST) != token)
+            sys_exit_group(0);
+    }
+    if (__atomic_load_n(&page->token, __ATOMIC_SEQ_CST) != token)
+        sys_exit_group(0); /* that order was for another saver's twin */
+}
+
+static __attribute__((noreturn)) void twin_run(struct agent_page *page)
+{
     uint64_t token = page->token;
     char byte;
     long socket;
@@ -47,20 +64,14 @@ static __attribute__((noreturn)) void twin_run(struct agent_page *page)
     sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     sys_prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
     traits_of_twin(page);
-    answer(page, TWIN_STANDS);
-    while (__atomic_load_n(&page->twin_order, __ATOMIC_SEQ_CST) != TWIN_LEAVE) {
-        /* no descriptor may be opened here: the table is the program's */
-        if (sys_futex(&page->twin_order, FUTEX_WAIT, TWIN_WAIT, &look) &&
-            (sys_kill((int)page->saver_pid, 0) || ORDER_KIND(page->order) == ORDER_RESUME))
-            sys_exit_group(0);
-        if (__atomic_load_n(&page->token, __ATOMIC_SEQ_CST) != token)
-            sys_exit_group(0);
+    if (page->twin_order < TWIN_LEAVE) {
+        answer(page, TWIN_STANDS);
+        await_order(page, token, TWIN_LEAVE);
     }
-    if (__atomic_load_n(&page->token, __ATOMIC_SEQ_CST) != token)
-        sys_exit_group(0); /* that order was for another saver's twin */
     if (SYS_CALL(close_range, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0))
         sys_exit_group(1);
     answer(page, TWIN_HAS_LEFT);
+    await_order(page, token, TWIN_MEET);
     volunteer_to_the_oom_killer();
     socket = handles_connect(page->socket);
     if (socket < 0 || handles_send((int)socket, handles_of_memory, HANDLES_OF_MEMORY))
@@ -70,59 +81,61 @@ static __attribute__((noreturn)) void twin_run(struct agent_page *page)
     sys_exit_group(0);
 }
 
-static uint8_t stub_stack[STUB_STACK_BYTES] __attribute__((aligned(16)));
-static struct agent_page *stub_page;
+static uint8_t orphan_stack[STUB_STACK_BYTES] __attribute__((aligned(16)));
+static struct agent_page *orphan_page;
 
-/* In a stub that shares our memory: a fork of it is a fork of the program. It becomes init's when the stub ends. */
-static void fork_orphan(void)
+static void run_orphan(void)
 {
-    long pid = SYS_CALL(clone, CLONE_FILES | SIGCHLD, 0, 0, 0, 0, 0);
+    twin_run(orphan_page);
+}
 
-    if (pid == 0)
-        twin_run(stub_page);
-    stub_page->twin_pid = (int32_t)pid;
+/* In the fork: somebody who shares its memory stays in its place, and becomes init's when it ends. */
+static __attribute__((noreturn)) void leave_orphan(struct agent_page *page)
+{
+    orphan_page = page;
+    stub_clone(orphan_stack, CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_PARENT_SETTID | SIGCHLD, &page->twin_pid, run_orphan);
     sys_exit_group(0);
 }
 
-static long make_orphan(struct agent_page *page)
+static long fork_twin(struct agent_page *page, int is_child)
 {
     int32_t *place = helper_place();
-    long stub;
+    long pid;
 
-    stub_page = page;
     page->twin_pid = -EAGAIN;
-    stub = stub_clone(stub_stack, CLONE_VM | CLONE_VFORK | CLONE_FILES | CLONE_PARENT_SETTID, place, fork_orphan);
-    if (stub < 0) {
-        *place = 0;
-        return stub;
-    }
-    if (sys_wait4((int)stub, NULL, __WCLONE) == stub)
-        helper_forget((int)stub);
-    return page->twin_pid;
-}
-
-static long make_child(struct agent_page *page)
-{
-    int32_t *place = helper_place();
-    long pid = SYS_CALL(clone, CLONE_FILES | CLONE_PARENT_SETTID | STOP_SIGNAL, 0, place, 0, 0, 0);
-
-    if (pid == 0)
+    pid = SYS_CALL(clone, CLONE_FILES | CLONE_PARENT_SETTID | (is_child ? STOP_SIGNAL : 0), 0, place, 0, 0, 0);
+    if (pid == 0 && is_child)
         twin_run(page);
+    if (pid == 0)
+        leave_orphan(page);
     if (pid < 0)
         *place = 0;
-    return page->twin_pid = (int32_t)pid;
+    sys_futex(&page->turn, FUTEX_WAKE, 1, NULL); /* the next process, which forks meanwhile */
+    return pid;
+}
+
+static long reap_fork(const struct agent_page *page, int pid)
+{
+    if (sys_wait4(pid, NULL, __WCLONE) == pid)
+        helper_forget(pid);
+    return page->twin_pid;
 }
 
 long twin_make(struct agent_page *page)
 {
+    int is_child = stub_must_stay(page);
     long pid;
 
     page->twin_answer = 0;
-    page->twin_order = TWIN_WAIT;
+    page->twin_order = page->dumpable == 1 ? TWIN_LEAVE : TWIN_WAIT; /* the saver reads our own table, if it may */
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DOFORK);
     ipc_hide_segments();
-    pid = stub_must_stay(page) ? make_child(page) : make_orphan(page);
+    pid = fork_twin(page, is_child);
     ipc_show_segments();
     sys_madvise(page, AGENT_PAGE_BYTES, MADV_DONTFORK);
+    if (pid > 0 && is_child)
+        page->twin_pid = (int32_t)pid;
+    else if (pid > 0)
+        pid = reap_fork(page, (int)pid);
     return pid < 0 ? pid : 0;
 }
