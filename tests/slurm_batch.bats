@@ -103,6 +103,29 @@ teardown_file() {
     forget_job "$JOB"
 }
 
+@test "slurm: a script that cannot come back begins with its first line, and says why" {
+    become_job_user
+    hold
+    echo "a line" >"$T/input"
+    own "$T/input"
+    submit gone "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" 'exec 5<input' 'echo begins' "srun python3 $APPS/primes.py 20 0.01" \
+        "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold" 'read -u 5 line' 'echo "$line"'
+    JOB=$(cat "$T/gone.job")
+    until_true 60 has_lines "$T/gone.out" 71
+    scontrol_checkpoint create "$JOB"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    echo "another one" >"$T/input"
+    as_user scontrol requeue "$JOB"
+    until_true 60 is_restarted "$JOB" 1
+    release
+    until_true 90 has_ended "$JOB"
+    # the step that goes on has cut the file of its errors to what it was
+    grep -q "R-FILE-CHANGED: $T/input" "$T/gone.err.stasis-tail" || fail "$(cat "$T"/gone.err*)"
+    grep -q "begins with its script's first line" "$T/gone.err.stasis-tail" || fail "$(cat "$T"/gone.err*)"
+    diff <(echo begins; primes 20; primes 100; echo "another one") "$T/gone.out" || fail "$(cat "$T"/gone.err*)"
+
+}
+
 has_generation() {
     [ -e "$1" ] && [ "$(generation "$1")" -ge "$2" ]
 }

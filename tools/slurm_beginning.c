@@ -11,6 +11,7 @@
 #include "commands.h"
 #include "locate.h"
 #include "slurm_attend.h"
+#include "slurm_commands.h"
 #include "slurm_moment.h"
 
 static void add_variable(struct beginning *beginning, const char *name, const char *value)
@@ -31,27 +32,48 @@ static int find_moment(const struct attended *job, struct moment *moment)
     return 0;
 }
 
-static int goes_on(struct attended *job, const char *script, struct beginning *beginning)
+/* The restorer says what is missing. Without the right to make namespaces, say, a script of several processes cannot. */
+static int can_come_back(const struct moment *moment)
+{
+    char stasis[MAX_PATH];
+    ssize_t length = readlink("/proc/self/exe", stasis, sizeof stasis - 1);
+
+    stasis[length > 0 ? length : 0] = 0;
+    return !slurm_run((char *[]){ stasis, "restart", "--check", (char *)moment->image.path, NULL });
+}
+
+/* The files of the job lie elsewhere on each node. */
+static void map_script(const struct moment *moment, const char *script, struct beginning *beginning)
 {
     char map[2 * MAX_PATH + 1];
+
+    if (!*moment->script || !strcmp(moment->script, script))
+        return;
+    snprintf(map, sizeof map, "%s=%s", moment->script, script);
+    setenv(ENV_PATH_MAP, map, 1); /* for can_come_back() */
+    add_variable(beginning, ENV_PATH_MAP, map);
+}
+
+static int goes_on(struct attended *job, const char *script, struct beginning *beginning)
+{
     struct moment moment;
-    int error;
+    int error = 0, is;
 
     if (!find_moment(job, &moment))
         return 0;
-    error = moment_prepare(&moment, job->number, script);
-    if (error) {
-        complain(0, "job %s begins with its script's first line, as %s" MOMENT_SUFFIX " cannot be gone back to: %s", job->name, moment.prefix,
-                 strerror(-error));
-    } else {
+    moment_settle_script(&moment, script);
+    map_script(&moment, script, beginning);
+    is = can_come_back(&moment) && !(error = moment_prepare(&moment, job->number, script));
+    if (is) {
         snprintf(job->prefix, sizeof job->prefix, "%s", moment.prefix);
         add_variable(beginning, ENV_RESTART, moment.image.path);
-        snprintf(map, sizeof map, "%s=%s", moment.script, script);
-        if (*moment.script && strcmp(moment.script, script))
-            add_variable(beginning, ENV_PATH_MAP, map);
+    } else {
+        complain(0, "%s cannot be gone back to%s%s; job %s begins with its script's first line", moment.image.path, error ? ": " : "",
+                 error ? strerror(-error) : "", job->name);
     }
+    unsetenv(ENV_PATH_MAP);
     moment_free(&moment);
-    return !error;
+    return is;
 }
 
 /* The highest number of a step that has begun in a former life, by its mark or its image; -1: none has. */

@@ -280,7 +280,7 @@ static void settle_marks(const struct moment *moment, const char *slurm_job, con
 }
 
 /* Slurm has written it anew: the same, as a job's script cannot be changed, but for its time. */
-static void settle_script(const struct moment *moment, const char *script)
+void moment_settle_script(const struct moment *moment, const char *script)
 {
     struct timespec times[] = { { .tv_nsec = UTIME_OMIT }, { .tv_sec = moment->seconds, .tv_nsec = moment->nanoseconds } };
 
@@ -317,7 +317,6 @@ int moment_prepare(const struct moment *moment, const char *slurm_job, const cha
         return error;
     settle_marks(moment, slurm_job, &sruns);
     sruns_free(&sruns);
-    settle_script(moment, script);
     return begin_life(moment, script);
 }
 

@@ -45,7 +45,9 @@ int moment_write(struct moment *moment, const char *directory, const char *job);
 
 /* The last one of job in directory of which all images are there. 0 or -errno. */
 int moment_find(const char *directory, const char *job, struct moment *ret_moment);
-/* Makes all but the images as it was then, for a life that begins with it; script: where its file is now. 0 or -errno. */
+/* The script's file, which is here now, becomes as it was then. */
+void moment_settle_script(const struct moment *moment, const char *script);
+/* Makes all but that and the images as it was then, for a life that begins with it. 0 or -errno. */
 int moment_prepare(const struct moment *moment, const char *slurm_job, const char *script);
 void moment_remove(const char *directory, const char *job);
 
