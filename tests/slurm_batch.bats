@@ -126,6 +126,20 @@ teardown_file() {
 
 }
 
+@test "slurm: a job that a script submits is no part of it" {
+    become_job_user
+    submit outer "#SBATCH --checkpoint=0 --checkpoint-dir=images" "srun true" \
+        "LD_PRELOAD=\"\$LD_PRELOAD /no/such.so\" sbatch --wait -o inner.out -e inner.err --wrap 'env; srun true; srun env'" "srun true" "cp $IMAGES/*.sruns ."
+    JOB=$(cat "$T/outer.job")
+    until_true 60 has_ended "$JOB"
+    [[ "$(scontrol show job "$JOB")" == *"JobState=COMPLETED"* ]] || fail "$(cat "$T"/*.err)"
+    inner=$(sed -n 's/^SLURM_JOB_ID=//p' "$T/inner.out" | head -n 1)
+    [ "$(grep -c "^STASIS_SRUNS=$IMAGES/$inner$" "$T/inner.out")" = 1 ] || fail "$(cat "$T/inner.out")"
+    diff <(printf '%s\n' "begin 0" "tasks 0" "end 0" "begin 1" "tasks 1" "end 1") "$T/$JOB.sruns"
+    [ "$(grep -c "^LD_PRELOAD=[^:]*libstasis.so:/no/such.so$" "$T/inner.out")" = 2 ] || fail "$(grep LD_PRELOAD "$T/inner.out")"
+    until_true 60 job_is_over "$inner"
+}
+
 has_generation() {
     [ -e "$1" ] && [ "$(generation "$1")" -ge "$2" ]
 }
