@@ -58,12 +58,13 @@ static int list_steps(const struct moment_wish *wish, const struct sruns *sruns,
     return 0;
 }
 
+/* A step that has ended meanwhile is no failure: in a moment it will not be asked for. */
 static int take_images(const struct moment_wish *wish)
 {
     char self[MAX_PATH], wait[32], images[MAX_PATH + 16];
     char *words[8] = { self, "scontrol", "checkpoint", "create", (char *)wish->slurm_job };
     ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-    int count = 5;
+    int count = 5, status;
 
     if (length < 0)
         return complain(EXIT_SYSTEM, "cannot find myself: %m");
@@ -77,8 +78,8 @@ static int take_images(const struct moment_wish *wish)
         words[count++] = images;
     }
     setenv(ENV_ATTENDING, "1", 1);
-    length = slurm_run(words);
-    return length == EXIT_NO_IMAGE || length == EXIT_FAILURE ? EXIT_RUN_AGAIN : (int)length; /* a step that has ended meanwhile */
+    status = slurm_run(words);
+    return status == EXIT_NO_IMAGE || status == EXIT_FAILURE ? EXIT_RUN_AGAIN : status;
 }
 
 static size_t count_with_tasks(const char *prefix)
