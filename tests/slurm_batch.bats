@@ -140,6 +140,23 @@ teardown_file() {
     until_true 60 job_is_over "$inner"
 }
 
+@test "slurm: a script that asks for images itself has those of its steps" {
+    become_job_user
+    hold
+    submit asks "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" \
+        'asks() { trap - USR1; "$STASIS" checkpoint $SLURM_JOB_ID.batch; echo "$?" >alone; "$STASIS" scontrol checkpoint requeue $SLURM_JOB_ID >made; }' \
+        "STASIS=$STASIS" 'trap asks USR1' "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold & wait; wait"
+    JOB=$(cat "$T/asks.job")
+    until_true 60 has_lines "$T/asks.out" 50
+    as_user scancel --batch --signal=USR1 "$JOB"
+    until_true 60 is_restarted "$JOB" 1
+    release
+    until_true 90 has_ended "$JOB"
+    [ "$(cat "$T/alone")" = 69 ] || fail "$(cat "$T"/asks.err*)"
+    [ ! -e "$IMAGES/$JOB.ckpt" ] && [ "$(generation "$IMAGES/$JOB.0.ckpt")" = 1 ] || fail "$(ls "$IMAGES")"
+    diff <(primes 100) "$T/asks.out" || fail "$(cat "$T"/asks.err*)"
+}
+
 has_generation() {
     [ -e "$1" ] && [ "$(generation "$1")" -ge "$2" ]
 }

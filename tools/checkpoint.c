@@ -436,6 +436,25 @@ static int is_whole_job(const struct request *request, const struct program *pro
     return is;
 }
 
+/* Whether this very command is a descendant of it, and would have to stand still itself. */
+static int is_part_of(const struct program *programs, size_t count, const struct program *chosen)
+{
+    uint64_t fields[STAT_FIELDS];
+
+    for (pid_t pid = getpid(); pid > 1 && !proc_stat(pid, fields); pid = (pid_t)fields[STAT_PARENT])
+        for (size_t i = 0; i < count; i++)
+            if (programs[i].role == ROLE_TASK && programs[i].pid == pid && same_run(&programs[i], chosen))
+                return 1;
+    return 0;
+}
+
+static int complain_part(const char *target)
+{
+    return is_asked_for_script() ? EXIT_NO_IMAGE
+                                 : complain(EXIT_REFUSED, "this command is part of %s itself, and cannot wait for its image: ask from elsewhere, or by a signal",
+                                            target);
+}
+
 /* Does what is to happen while the saver waits for it. 0, or an exit status: it has come to nothing. */
 static int serve_saver(int saver, const struct moment_wish *wish, const struct whole_job *job)
 {
@@ -644,7 +663,7 @@ static int find_and_save(const struct request *request)
     else if (!status && chosen->task_count > 1)
         status = save_tasks(request, programs, count, chosen);
     else if (!status && is_whole_job(request, programs, count, chosen, &job))
-        status = save_whole_job(request, chosen, doorway(programs, count, chosen), &job);
+        status = is_part_of(programs, count, chosen) ? complain_part(request->target) : save_whole_job(request, chosen, doorway(programs, count, chosen), &job);
     else if (!status)
         status = save(request, chosen, doorway(programs, count, chosen));
     free(programs);
