@@ -54,12 +54,24 @@ static int open_roll(void)
     return roll < 0 ? EXIT_CANNOT_CREATE : 0;
 }
 
-static int take_part(const struct task_record *task, char image[MAX_PATH])
+/* For those who will take images, in whatever directory, and for those who wait for it now. */
+_Noreturn static void end_again(struct image *index, const struct task_record *task)
 {
-    if (task->state == PART_ENDED) {
-        roll_note_end(own.parts, &own.place, task->run, (int)task->status);
-        exit((int)task->status);
-    }
+    char parts[MAX_PATH];
+    const char *home = tasks_home(index);
+
+    if (home)
+        roll_directory(parts, home, index->header.job, index->header.step);
+    if (home && strcmp(parts, own.parts))
+        roll_note_end(parts, &own.place, task->run, (int)task->status);
+    roll_note_end(own.parts, &own.place, task->run, (int)task->status);
+    exit((int)task->status);
+}
+
+static int take_part(struct image *index, const struct task_record *task, char image[MAX_PATH])
+{
+    if (task->state == PART_ENDED)
+        end_again(index, task);
     int length = snprintf(image, MAX_PATH, "%s/%s", own.parts, task->name);
     return length < 0 || length >= MAX_PATH ? EXIT_NO_IMAGE : open_roll();
 }
@@ -86,7 +98,7 @@ static int choose_part(struct image *index, char image[MAX_PATH], int is_found)
     }
     tasks_directory(index, image, own.parts);
     own.place = place;
-    return take_part(&tasks[place.task], image);
+    return take_part(index, &tasks[place.task], image);
 }
 
 int tasks_choose(char image[MAX_PATH], int is_found, uint64_t *ret_roll)

@@ -57,6 +57,26 @@ has_generation() {
     [ -e "$IMAGE" ] && [ "$(generation "$IMAGE")" -ge "$1" ]
 }
 
+# The interval's own images come between: then they, too, go where this one does, or it begins again.
+@test "nodes: an image goes to ImageDir, also beside the interval; one that is not the same on all nodes is refused" {
+    prepare_tasks
+    mkdir "$T/there"
+    own "$T/there"
+    start_tasks first -N2 --checkpoint=0:01 "--checkpoint-dir=images"
+    for _ in 1 2 3 4 5; do
+        scontrol_checkpoint create "$JOB.0" "ImageDir=there"
+        [ "$status" = 0 ] && [ "$output" = "$T/there/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
+    done
+    scontrol_checkpoint create "$JOB.0" "ImageDir=/dev/shm"
+    [ "$status" = 74 ] && [[ $stderr == *"it is not the same directory on all nodes"* ]] || fail "status $status: $output $stderr"
+    scontrol_checkpoint vacate "$JOB.0" "ImageDir=there"
+    [ "$status" = 0 ] || fail "status $status: $output $stderr"
+    wait_exit "$PID" 60
+    [ "$STATUS" != 0 ] || fail "status $STATUS"
+    start again srun --quiet -n4 -N2 "${OUTPUTS[@]}" "--restart-dir=there" "$T/task"
+    ends_all_same again
+}
+
 @test "nodes: a file that all tasks append to has every line once" {
     prepare_writers
     start_tasks first -N2 --checkpoint=0 "--checkpoint-dir=images"

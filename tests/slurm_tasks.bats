@@ -26,8 +26,6 @@ teardown_file() {
     [ "$output" = "$IMAGE" ] || fail "it says: $output"
     [ "$(generation "$IMAGE")" = 2 ]
     parts_are 8
-    run stasis scontrol checkpoint create "$JOB.0" "ImageDir=$T"
-    [ "$status" = 64 ] && [[ $output == *"is a step of several tasks"* ]] || fail "status $status: $output"
     for _ in 3 4 5; do as_user "$STASIS" scontrol checkpoint create "$JOB.0" >"$T/said"; done
     [ "$(generation "$IMAGE")" = 5 ]
     parts_are 12
@@ -101,6 +99,62 @@ teardown_file() {
 
 has_ended_task() {
     ! scontrol listpids "$JOB.0" n1 | awk -v task="$1" '$5 == task { found = 1 } END { exit !found }'
+}
+
+@test "tasks: ImageDir is taken literally; the step goes on from there, one of it having ended, and puts further images where it did" {
+    local there="$T/else where"
+    prepare_tasks
+    rm "$T/ready.0.hold"
+    mkdir "$there"
+    own "$there"
+    submit moved "#SBATCH -n 4 --requeue --checkpoint=0 --checkpoint-dir=images" "srun --open-mode=append -o $T/out.%t -e $T/err.%t $T/task"
+    JOB=$(cat "$T/moved.job")
+    until_true 60 are_ready
+    until_true 60 has_ended_task 0
+    scontrol_checkpoint create "$JOB.0" "ImageDir=else where"
+    [ "$status" = 0 ] && [ "$output" = "$there/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
+    [ -z "$(find "$IMAGES" -name '*.ckpt' -o -name 'task.*')" ] || fail "$(find "$IMAGES")"
+    scontrol_checkpoint requeue "$JOB" "ImageDir=$there"
+    [ "$status" = 0 ] && [ "$output" = "$there/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
+    [ "$(generation "$output")" = 2 ] && [ -e "$output.1" ] || fail "$(find "$there")"
+    run stasis verify "$there/$JOB.0.ckpt" "$there/$JOB.0.ckpt.1"
+    [ "$status" = 0 ] || fail "$output"
+    until_true 60 is_restarted "$JOB" 1
+    BACK=3 until_true 60 are_back
+    IMAGE=$IMAGES/$JOB.0.ckpt
+    take_step
+    [ "$(generation "$IMAGE")" = 3 ]
+    release_tasks
+    until_true 90 has_ended "$JOB"
+    all_same
+}
+
+@test "tasks: an image that ImageDir does not get leaves nothing there, and all run on" {
+    local command savers
+    prepare_tasks
+    start_tasks first --checkpoint=0 "--checkpoint-dir=images"
+    scontrol_checkpoint create "$JOB.0" "ImageDir=nowhere"
+    [ "$status" = 73 ] && [[ $stderr == *"an image cannot be put in '$T/nowhere'"* ]] || fail "status $status: $output $stderr"
+    mkdir "$T/closed" "$T/open"
+    scontrol_checkpoint create "$JOB.0" "ImageDir=closed"
+    [ "$status" = 73 ] && [[ $stderr == *"an image cannot be made in $T/closed: Permission denied"* ]] || fail "status $status: $output $stderr"
+    own "$T/open"
+    as_user env STASIS_TEST_FAIL=stand "$STASIS" scontrol checkpoint create "$JOB.0" "ImageDir=open" >"$T/said" 2>&1 &
+    command=$!
+    until_true 60 all_stand
+    mapfile -t savers < <(pgrep -u "$JOB_USER" -x stasis-saver)
+    kill -KILL "${savers[0]}"
+    kill -CONT "${savers[@]:1}"
+    wait "$command" && fail "status 0: $(cat "$T/said")"
+    grep -qE "the saver of task [0-3] was ended" "$T/said" || fail "$(cat "$T/said")"
+    [ -z "$(ls -A "$T/open" "$T/closed" | grep -v :)" ] || fail "$(find "$T/open" "$T/closed")"
+    ends_all_same first
+}
+
+all_stand() {
+    local pid count=0
+    for pid in $(pgrep -u "$JOB_USER" -x stasis-saver); do ! is_stopped "$pid" || count=$((count + 1)); done
+    [ "$count" = 4 ]
 }
 
 @test "tasks: one whose part cannot be written: the older image stays, and all run on" {

@@ -110,7 +110,7 @@ word() {
     mkdir "$T/from here"
     own "$T/from here"
     printf '%s\n' '#!/bin/bash' "#SBATCH --checkpoint=0 --checkpoint-dir=$IMAGES" 'echo "begins $*: $WORD"' \
-        "srun -n 1 sh -c 'echo >>$T/once'" "srun -n 1 python3 $APPS/primes.py 100 0.01 $T/ready.hold" >"$T/job.sh"
+        "srun --quiet -n 1 sh -c 'echo >>$T/once'" "srun --quiet -n 1 python3 $APPS/primes.py 100 0.01 $T/ready.hold" >"$T/job.sh"
     own "$T/job.sh"
     hold
     as_user srun --quiet true # so that the numbers will differ

@@ -657,10 +657,7 @@ static int find_and_save(const struct request *request)
     }
     forget_namesakes(programs, count, request->target);
     status = choose(programs, count, request->target, &chosen);
-    if (!status && chosen->task_count > 1 && request->images)
-        status = complain(EXIT_USAGE, "%s is a step of several tasks: they agree in the directory of their images, so its image cannot be put in %s; "
-                          "copy it from there, with its parts", request->target, request->images);
-    else if (!status && chosen->task_count > 1)
+    if (!status && chosen->task_count > 1)
         status = save_tasks(request, programs, count, chosen);
     else if (!status && is_whole_job(request, programs, count, chosen, &job))
         status = is_part_of(programs, count, chosen) ? complain_part(request->target) : save_whole_job(request, chosen, doorway(programs, count, chosen), &job);

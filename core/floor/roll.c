@@ -133,7 +133,20 @@ int roll_write_entry(int roll, uint32_t task, const struct roll_entry *entry)
     return write_at(roll, entry, sizeof *entry, entry_at(task));
 }
 
-/* Whoever comes first makes all of it: entries are zeros. */
+int roll_read_images(int roll, uint32_t tasks, char *path)
+{
+    int error = read_at(roll, path, MAX_PATH, entry_at(tasks));
+
+    path[error ? 0 : MAX_PATH - 1] = 0;
+    return error;
+}
+
+int roll_write_images(int roll, uint32_t tasks, const char *path)
+{
+    return write_at(roll, path, text_length(path) + 1, entry_at(tasks));
+}
+
+/* Whoever comes first makes all of it: what is behind the head is zeros. */
 static int fill(int roll, uint32_t tasks)
 {
     struct roll_head head;
@@ -144,7 +157,7 @@ static int fill(int roll, uint32_t tasks)
     error = roll_read(roll, &head);
     if (error) {
         head = (struct roll_head){ .magic = ROLL_MAGIC, .tasks = tasks };
-        error = (int)sys_ftruncate(roll, entry_at(tasks));
+        error = (int)sys_ftruncate(roll, entry_at(tasks) + MAX_PATH);
         if (!error)
             error = roll_write(roll, &head);
     } else if (head.tasks != tasks && tasks)

@@ -6,6 +6,7 @@
  *
  *   0    roll_head
  *   512  roll_entry of task 0, 1, ...
+ *        behind them MAX_PATH bytes: the directory that this one image is to go to; "": where the step's others are
  *
  * Each start of the step has a roll of its own (`roll` in its name), so that what is in it is of tasks that live, or of this
  * start's. Who works for task N holds the lock of byte ROLL_PULSE + N: it is lost with him. */
@@ -98,6 +99,9 @@ int roll_read(int roll, struct roll_head *ret_head);
 int roll_write(int roll, const struct roll_head *head);
 int roll_read_entry(int roll, uint32_t task, struct roll_entry *ret_entry);
 int roll_write_entry(int roll, uint32_t task, const struct roll_entry *entry);
+/* The directory behind the entries; path[MAX_PATH]. */
+int roll_read_images(int roll, uint32_t tasks, char *path);
+int roll_write_images(int roll, uint32_t tasks, const char *path);
 /* A task has ended on its own. The roll is removed when it was the last. */
 void roll_note_end(const char *parts, const struct task_place *place, const uint8_t run[UUID_BYTES], int status);
 

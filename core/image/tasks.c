@@ -40,6 +40,21 @@ int tasks_read(struct image *index, const struct task_record **ret_tasks, uint32
     return 0;
 }
 
+const char *tasks_home(struct image *index)
+{
+    struct reader payload;
+    struct task_list list;
+    size_t length;
+    const char *home;
+
+    if (image_find_record(index, TAG_TASKS, NO_PROCESS, &payload) || reader_take(&payload, &list, sizeof list) ||
+        !reader_view(&payload, list.count * sizeof(struct task_record)))
+        return NULL;
+    length = payload.length - payload.at;
+    home = reader_view(&payload, length);
+    return home && length && !home[length - 1] ? home : NULL;
+}
+
 static int compare(struct image *part, const struct task_record *task)
 {
     const struct file_header *header = &part->header;
@@ -105,7 +120,7 @@ void tasks_part_name(char *name, uint32_t task, uint64_t attempt)
     snprintf(name, MAX_PART_NAME, PART_NAME "%" PRIu32 ".%016" PRIx64, task, attempt);
 }
 
-int tasks_write(struct image_writer *writer, const struct task_record *tasks, uint32_t count)
+int tasks_write(struct image_writer *writer, const struct task_record *tasks, uint32_t count, const char *home)
 {
     struct task_list list = { count, 0 };
     struct buffer payload = { 0 };
@@ -113,6 +128,7 @@ int tasks_write(struct image_writer *writer, const struct task_record *tasks, ui
 
     buffer_add(&payload, &list, sizeof list);
     buffer_add(&payload, tasks, count * sizeof *tasks);
+    buffer_add(&payload, home, strlen(home) + 1);
     error = image_write_record(writer, TAG_TASKS, RECORD_REQUIRED, NO_PROCESS, &payload);
     buffer_free(&payload);
     return error;

@@ -11,7 +11,8 @@
 
 enum { MAX_PART_NAME = 64 };
 
-/* The payload of TAG_TASKS: task_list, then a task_record for each task, from 0. */
+/* The payload of TAG_TASKS: task_list, then a task_record for each task, from 0, then the directory of the step's images, a text with its NUL:
+ * this one may be elsewhere. */
 struct task_list {
     uint32_t count;
     uint32_t reserved;
@@ -34,6 +35,8 @@ static_assert(sizeof(struct task_record) == 120, "task");
 
 /* The tasks of an index, in its memory. -ENOENT: it is an ordinary image; -EBADMSG with a reason. */
 int tasks_read(struct image *index, const struct task_record **ret_tasks, uint32_t *ret_count);
+/* The directory of the step's images, in its memory; NULL: it does not say. */
+const char *tasks_home(struct image *index);
 /* The directory of parts of the index at `path`, to directory[MAX_PATH]. */
 void tasks_directory(const struct image *index, const char *path, char *directory);
 /* Opens all parts of the index at `path` and compares; with is_deep every byte of them. -errno of the first that is not good, as image_open
@@ -47,8 +50,8 @@ struct tasks_found {
 int tasks_check(struct image *index, const char *path, int is_deep, struct tasks_found *ret_found);
 /* The name of a task's part in an attempt, to name[MAX_PART_NAME]. */
 void tasks_part_name(char *name, uint32_t task, uint64_t attempt);
-/* Writes the record into the index. */
-int tasks_write(struct image_writer *writer, const struct task_record *tasks, uint32_t count);
+/* Writes the record into the index. `home`: of tasks_home. */
+int tasks_write(struct image_writer *writer, const struct task_record *tasks, uint32_t count, const char *home);
 /* image_commit for a finished index: parts that no index names any more are removed, and what was left behind by tasks that were
  * killed, when it is a day old (rolls: a month). Nobody else may commit or sweep there meanwhile. */
 int tasks_commit(struct image_writer *writer, const char *name, unsigned keep, char *ret_path);

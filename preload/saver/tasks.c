@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "../../core/floor/text.h"
@@ -24,6 +25,7 @@ static struct {
     struct task_place place;
     uint64_t attempt;          /* 0: in none */
     int part_is_there;
+    char images[MAX_PATH];     /* a directory that was asked for; "": where the step's others are */
     char parts[MAX_PATH], part[MAX_PART_NAME];
     char index[2 * MAX_ID + 16];
 } own;
@@ -183,17 +185,17 @@ static int begin(struct roll_head *head)
     head->phase = ROLL_GATHER;
     head->generation = 0;
     head->message[0] = 0;
-    return 0;
+    return roll_write_images(own.roll, own.place.tasks, "");
 }
 
 /* The generation of the index in the directory, if our last part is in it: after exec the page knows of none. */
-static uint64_t index_generation(const struct agent_page *page)
+static uint64_t index_generation(const struct agent_page *page, const char *path)
 {
     const struct task_record *tasks;
     struct image index;
     uint32_t count;
     uint64_t generation = 0;
-    int directory = open(page->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
     if (directory < 0)
         return 0;
@@ -227,10 +229,33 @@ static int close_gathering(struct roll_head *head)
     return error;
 }
 
+static uint64_t last_generation(const struct step *step)
+{
+    const struct agent_page *page = step->processes->page;
+    uint64_t last = index_generation(page, page->directory), there = *own.images ? index_generation(page, own.images) : 0;
+
+    last = there > last ? there : last;
+    return page->generation > last ? page->generation : last;
+}
+
+/* While they gather, one of them may bring a directory along. -EBUSY: it was another already. */
+static int bring_directory(const struct step *step)
+{
+    const char *wanted = step->request->images;
+    int error = roll_read_images(own.roll, own.place.tasks, own.images);
+
+    if (error || !wanted || !strcmp(own.images, wanted))
+        return error;
+    if (*own.images)
+        return -EBUSY;
+    text_add(own.images, sizeof own.images, 0, wanted);
+    return roll_write_images(own.roll, own.place.tasks, wanted);
+}
+
 static int enter(struct step *step, struct roll_head *head)
 {
     const struct agent_page *page = step->processes->page;
-    uint64_t last = index_generation(page);
+    uint64_t last;
     struct roll_entry mine;
     char missing[8];
     int error = roll_read(own.roll, head), count;
@@ -243,8 +268,9 @@ static int enter(struct step *step, struct roll_head *head)
         return -ESRCH;
     if (head->phase != ROLL_GATHER && (error = begin(head)))
         return error;
-    if (page->generation > last)
-        last = page->generation;
+    if ((error = bring_directory(step)))
+        return error;
+    last = last_generation(step);
     if (last > head->generation)
         head->generation = last;
     memcpy(mine.run, page->run, sizeof mine.run);
@@ -292,6 +318,20 @@ static int open_roll(struct step *step)
     return error ? fail_roll(step, error) : 0;
 }
 
+/* All are there, and none can bring another directory any more. */
+static int settle_directory(struct step *step)
+{
+    const struct agent_page *page = step->processes->page;
+    int error = roll_read_images(own.roll, own.place.tasks, own.images);
+
+    if (error)
+        return fail_roll(step, error);
+    roll_directory(own.parts, *own.images ? own.images : page->directory, page->job, page->step);
+    if (*own.images && mkdir(own.parts, 0700) && errno != EEXIST)
+        return fail(step, EXIT_CANNOT_CREATE, "no checkpoint: an image cannot be made in %s: %s; the last good image stays", own.images, strerror(errno));
+    return 0;
+}
+
 int tasks_join(struct step *step)
 {
     struct roll_head head;
@@ -308,6 +348,8 @@ int tasks_join(struct step *step)
         step->is_said = 1; /* what a task has left running is no reason to complain at each tick */
         return fail(step, EXIT_NO_IMAGE, "no checkpoint: task %u of the step has ended", own.place.task);
     }
+    if (error == -EBUSY)
+        return fail(step, EXIT_RUN_AGAIN, "no checkpoint: an image of the step is just going to %s; ask again", own.images);
     if (!error)
         error = await(step, ROLL_GATHER, TASK_HERE, SECONDS(GATHER_SECONDS), &head);
     if (error)
@@ -316,7 +358,7 @@ int tasks_join(struct step *step)
         return outcome(step, &head);
     step->generation = head.generation - 1;
     tasks_part_name(own.part, own.place.task, own.attempt);
-    return 0;
+    return settle_directory(step);
 }
 
 /* ---- standing, and the index ---- */
@@ -346,11 +388,35 @@ static int read_records(const struct roll_head *head, struct task_record *record
     return error;
 }
 
+static const char *images_directory(const struct step *step)
+{
+    return *own.images ? own.images : step->processes->page->directory;
+}
+
+/* With the lock. A directory that somebody names may be another one on each node: -EXDEV. */
+static int find_parts(const struct roll_head *head)
+{
+    char name[MAX_PART_NAME];
+    struct roll_entry entry;
+    struct stat status;
+    int parts = open(own.parts, O_RDONLY | O_DIRECTORY | O_CLOEXEC), error = parts < 0 ? -errno : 0;
+
+    for (uint32_t i = 0; i < head->tasks && !error; i++) {
+        error = roll_read_entry(own.roll, i, &entry);
+        tasks_part_name(name, i, head->attempt);
+        if (!error && entry.state == TASK_WRITTEN && fstatat(parts, name, &status, AT_SYMLINK_NOFOLLOW))
+            error = errno == ENOENT ? -EXDEV : -errno;
+    }
+    if (parts >= 0)
+        close(parts);
+    return error;
+}
+
 /* The index belongs to the run of task 0, and is for the rest like a part. */
 static int write_index(struct step *step, const struct roll_head *head, const struct file_header *like, struct image_writer *index)
 {
     struct task_record *records = calloc(head->tasks, sizeof *records);
-    int error = records ? image_writer_open(index, step->processes->page->directory, own.index) : -ENOMEM;
+    int error = records ? image_writer_open(index, images_directory(step), own.index) : -ENOMEM;
 
     if (!error) {
         index->header = *like;
@@ -358,7 +424,7 @@ static int write_index(struct step *step, const struct roll_head *head, const st
         memcpy(index->header.run, records[0].run, UUID_BYTES);
     }
     if (!error)
-        error = tasks_write(index, records, head->tasks);
+        error = tasks_write(index, records, head->tasks, step->processes->page->directory);
     if (!error)
         error = image_write_end(index);
     free(records);
@@ -423,7 +489,7 @@ static int arrive(struct step *step, uint32_t state, const struct file_header *p
     count = error ? error : list_missing(head, state, 0, missing, sizeof missing);
     if (count)
         return count < 0 ? count : 0;
-    if (part && (error = commit(step, head, part)))
+    if (part && ((*own.images && (error = find_parts(head))) || (error = commit(step, head, part))))
         return error;
     head->phase = phase_of(state) + 1;
     if (part)
@@ -473,7 +539,7 @@ int tasks_written(struct step *step, const struct image_writer *writer, char *re
     error = meet(step, TASK_WRITTEN, &writer->header, &head);
     if (error)
         return fail(step, EXIT_CANNOT_WRITE, "no checkpoint: the image that names the tasks' parts cannot be written in %s: %s; the last good image "
-                    "stays", step->processes->page->directory, strerror(-error));
+                    "stays", images_directory(step), error == -EXDEV ? "it is not the same directory on all nodes" : strerror(-error));
     text_add(ret_path, MAX_PATH, 0, own.parts);
     ret_path[strlen(ret_path) - strlen(PARTS_SUFFIX)] = 0;
     return outcome(step, &head);
@@ -492,6 +558,8 @@ void tasks_leave(struct step *step, int status, int again)
             text_add(path, sizeof path, text_add(path, sizeof path, text_add(path, sizeof path, 0, own.parts), "/"), own.part);
             unlink(path);
         }
+        if (*own.images && !again)
+            rmdir(own.parts); /* not while there are others */
     }
     roll_unlock(own.roll);
     own.attempt = 0;
