@@ -114,9 +114,9 @@ has_ended_task() {
     scontrol_checkpoint create "$JOB.0" "ImageDir=else where"
     [ "$status" = 0 ] && [ "$output" = "$there/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
     [ -z "$(find "$IMAGES" -name '*.ckpt' -o -name 'task.*')" ] || fail "$(find "$IMAGES")"
-    scontrol_checkpoint requeue "$JOB" "ImageDir=$there"
-    [ "$status" = 0 ] && [ "$output" = "$there/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
-    [ "$(generation "$output")" = 2 ] && [ -e "$output.1" ] || fail "$(find "$there")"
+    scontrol_checkpoint requeue "$JOB" "ImageDir=$there" # and of the script
+    [ "$status" = 0 ] && [ "${lines[0]}" = "$there/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
+    [ "$(generation "${lines[0]}")" = 2 ] && [ -e "${lines[0]}.1" ] || fail "$(find "$there")"
     run stasis verify "$there/$JOB.0.ckpt" "$there/$JOB.0.ckpt.1"
     [ "$status" = 0 ] || fail "$output"
     until_true 60 is_restarted "$JOB" 1
@@ -194,6 +194,49 @@ all_stand() {
 
 no_savers() {
     ! pgrep -u "$JOB_USER" -x stasis-saver >/dev/null
+}
+
+@test "tasks: while one forbids checkpoints, one is refused by name, one is given up in time, and one that waits is taken" {
+    local command
+    prepare_tasks
+    sed -i "2i [ \"\$SLURM_PROCID\" != 2 ] || GUEST_READY=$T/ready.2 exec $GUESTS/calls forbid" "$T/task"
+    rm "$T/ready.2.hold"
+    start_tasks first --checkpoint=0 "--checkpoint-dir=images"
+    scontrol_checkpoint create "$JOB.0"
+    [ "$status" = 69 ] && [[ $stderr == *R-FORBIDDEN* && $stderr != *R-TASK-ABSENT* ]] || fail "status $status: $output $stderr"
+    scontrol_checkpoint create "$JOB.0" MaxWait=1
+    [ "$status" = 75 ] && [[ $stderr == *"given up: "* ]] || fail "status $status: $output $stderr"
+    parts_are 0
+    as_user "$STASIS" scontrol checkpoint create "$JOB.0" MaxWait=100 >"$T/said" 2>&1 &
+    command=$!
+    until_true 60 savers_are_older 11 # than others wait for one that nobody waits for
+    : >"$T/ready.2.allow"
+    wait "$command" || fail "given up: $(cat "$T/said")"
+    [ "$(cat "$T/said")" = "$IMAGES/$JOB.0.ckpt" ] || fail "it says: $(cat "$T/said")"
+    parts_are 4
+    release_tasks
+    : >"$T/ready.2.end"
+    wait_exit "$PID" 120
+    [ "$STATUS" = 0 ] || fail "status $STATUS: $(cat "$T"/err.* "$T/out.2")"
+    for task in 0 1 3; do cmp "$T/task.$task.golden" "$T/out.$task" || fail "task $task"; done
+}
+
+@test "tasks: one is killed: an image is refused by its number, and the others run on" {
+    prepare_tasks
+    start_tasks first --checkpoint=0 "--checkpoint-dir=images"
+    kill -KILL "$(scontrol listpids "$JOB.0" n1 | awk '$5 == 3 { print $1 }')"
+    until_true 60 has_ended_task 3
+    scontrol_checkpoint create "$JOB.0"
+    [ "$status" = 69 ] && [[ $stderr == *"R-TASK-ABSENT: of the 4 tasks of the step these are not there: 3;"* ]] || fail "status $status: $output $stderr"
+    parts_are 0
+    release_tasks
+    wait_exit "$PID" 120
+    [ "$STATUS" = 137 ] || fail "status $STATUS"
+    for task in 0 1 2; do cmp "$T/task.$task.golden" "$T/out.$task" || fail "task $task"; done
+}
+
+savers_are_older() {
+    [ "$(ps -u "$JOB_USER" -o comm=,etimes= | awk -v least="$1" '$1 == "stasis-saver" && $2 >= least' | wc -l)" = 4 ]
 }
 
 @test "tasks: images by the interval and by a signal, also of a step that came back" {

@@ -128,6 +128,7 @@ static int has_been_seen_to(const struct step *step)
 int forbids_await(struct step *step)
 {
     const struct process *process = one_that_forbids(step);
+    int status;
 
     step->is_said = has_been_seen_to(step);
     if (step->is_said)
@@ -137,8 +138,12 @@ int forbids_await(struct step *step)
     if (step->request->requester && !step->request->call)
         return leave_it_to_them(step);
     if (!step->request->call && step->request->deadline == INT64_MAX)
-        return fail_forbidden(step, process);
-    return wait_for_them(step);
+        return tasks_refuse(step, fail_forbidden(step, process));
+    if (!step->request->call)
+        tasks_keep_place(step);
+    status = wait_for_them(step);
+    tasks_give_place(); /* a saver that the program has started may come first */
+    return status;
 }
 
 int forbids_among_the_stopped(struct step *step)

@@ -171,6 +171,9 @@ int tasks_join(struct step *step);                /* returns when the savers of 
 int tasks_stopped(struct step *step);             /* when all stand; this program does */
 int tasks_taken(struct step *step);               /* when all have been looked at */
 int tasks_written(struct step *step, const struct image_writer *writer, char *ret_path); /* when the index has its name */
+int tasks_refuse(struct step *step, int status);  /* this one will not have it: the others are told when they are there. `status` */
+void tasks_keep_place(struct step *step);         /* while this one is waited for that forbids checkpoints, the others wait, too */
+void tasks_give_place(void);
 void tasks_leave(struct step *step, int status, int again); /* after a failure: the others are told */
 const char *tasks_parts(void);                    /* directory and name of this task's part */
 const char *tasks_part(void);

@@ -129,9 +129,8 @@ static int give_up(struct step *step, struct roll_head *head, uint32_t state, co
 {
     if (is_dead)
         return fail(step, EXIT_SYSTEM, "no checkpoint: the saver of task %s was ended; the last good image stays", missing);
-    if (stop_given_up(step))
-        return step->message[0] ? EXIT_RUN_AGAIN
-                                : fail(step, EXIT_RUN_AGAIN, "given up: the other tasks were not ready in time: %s; the last good image stays", missing);
+    if (now_nanoseconds() > step->request->deadline)
+        return fail(step, EXIT_RUN_AGAIN, "given up: of the tasks of the step these were not ready in time: %s; the last good image stays", missing);
     return state == TASK_HERE ? give_up_gathering(step, head, missing)
                               : fail(step, EXIT_REFUSED, "no checkpoint: R-THREAD-BUSY: these tasks do not hold still: %s", missing);
 }
@@ -149,6 +148,8 @@ static int look(struct step *step, struct roll_head *head, enum roll_phase phase
         return 0;
     }
     is_dead = phase != ROLL_GATHER && list_missing(head, state, 1, missing, sizeof missing) > 0;
+    if (is_late && phase == ROLL_GATHER && !list_missing(head, state, 1, missing, sizeof missing))
+        is_late = 0; /* somebody waits for each of them */
     if (!is_dead && !is_late && now_nanoseconds() <= step->request->deadline)
         return 1;
     if (is_dead || list_missing(head, state, 0, missing, sizeof missing) > 0)
@@ -163,12 +164,14 @@ static int await(struct step *step, enum roll_phase phase, uint32_t state, int64
     int64_t end = now_nanoseconds() + patience;
 
     for (int pause = SHORTEST_LOOK;; pause = pause * 2 < LONGEST_LOOK ? pause * 2 : LONGEST_LOOK) {
-        int error = roll_lock(own.roll), goes_on;
+        int error = roll_lock(own.roll), goes_on, is_late = patience && now_nanoseconds() > end;
         if (error)
             return error;
         error = roll_read(own.roll, head);
-        goes_on = !error && look(step, head, phase, state, patience && now_nanoseconds() > end);
+        goes_on = !error && look(step, head, phase, state, is_late);
         roll_unlock(own.roll);
+        if (is_late)
+            end = now_nanoseconds() + patience; /* when it goes on all the same */
         if (error || !goes_on)
             return error;
         poll(NULL, 0, phase == ROLL_STOP || phase == ROLL_LOOK ? SHORTEST_LOOK : pause);
@@ -359,6 +362,29 @@ int tasks_join(struct step *step)
     step->generation = head.generation - 1;
     tasks_part_name(own.part, own.place.task, own.attempt);
     return settle_directory(step);
+}
+
+int tasks_refuse(struct step *step, int status)
+{
+    if (!tasks_are_several(step))
+        return status;
+    tasks_join(step); /* whatever comes of it: the message is there */
+    step->is_said = 0;
+    tasks_leave(step, status, 0);
+    return status;
+}
+
+void tasks_keep_place(struct step *step)
+{
+    if (tasks_are_several(step))
+        open_roll(step);
+}
+
+void tasks_give_place(void)
+{
+    if (own.roll)
+        close(own.roll);
+    own.roll = 0;
 }
 
 /* ---- standing, and the index ---- */
