@@ -30,6 +30,13 @@ static void volunteer_to_the_oom_killer(void)
     sys_close((int)fd);
 }
 
+static void leave_descriptors(void)
+{
+    if (SYS_CALL(close_range, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0))
+        sys_exit_group(1);
+    volunteer_to_the_oom_killer();
+}
+
 static void answer(struct agent_page *page, enum twin_answer answer)
 {
     __atomic_store_n(&page->twin_answer, answer, __ATOMIC_SEQ_CST);
@@ -67,12 +74,10 @@ static __attribute__((noreturn)) void twin_run(struct agent_page *page)
     if (page->twin_order < TWIN_LEAVE) {
         answer(page, TWIN_STANDS);
         await_order(page, token, TWIN_LEAVE);
+        leave_descriptors();
     }
-    if (SYS_CALL(close_range, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0))
-        sys_exit_group(1);
     answer(page, TWIN_HAS_LEFT);
     await_order(page, token, TWIN_MEET);
-    volunteer_to_the_oom_killer();
     socket = handles_connect(page->socket);
     if (socket < 0 || handles_send((int)socket, handles_of_memory, HANDLES_OF_MEMORY))
         sys_exit_group(1);
@@ -104,6 +109,8 @@ static long fork_twin(struct agent_page *page, int is_child)
 
     page->twin_pid = -EAGAIN;
     pid = SYS_CALL(clone, CLONE_FILES | CLONE_PARENT_SETTID | (is_child ? STOP_SIGNAL : 0), 0, place, 0, 0, 0);
+    if (pid == 0 && page->twin_order >= TWIN_LEAVE)
+        leave_descriptors(); /* before two share that memory: then the kernel looks through all processes for those that volunteer, too */
     if (pid == 0 && is_child)
         twin_run(page);
     if (pid == 0)
