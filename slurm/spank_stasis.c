@@ -62,7 +62,7 @@ static int take_option(int option, const char *value, int remote)
         return -1;
     }
     if (option == OPTION_CLEANUP && strcmp(program_invocation_short_name, "sbatch") && !getenv(ENV_CLEANUP)) { /* a script's srun is told, too */
-        slurm_error("stasis: --cleanup is for sbatch");
+        slurm_error("stasis: " CLEANUP_BAD);
         return -1;
     }
     free(options[option].given);

@@ -29,6 +29,13 @@ teardown_file() {
     run stasis srun --cleanup true
     [ "$status" = 64 ]
     [[ $output == *"--cleanup is for sbatch"* ]] || fail "$output"
+    run as_user srun --quiet -n 2 "$STASIS" run --cleanup true
+    [ "$status" = 64 ] && [[ $output == *"--cleanup: this step has 2 tasks"* ]] || fail "status $status: $output"
+    start_srun cleaned "$STASIS" run --cleanup --checkpoint=0 --checkpoint-dir=images "$GUESTS/stdio" 2
+    scontrol_checkpoint create "$JOB.0"
+    [ "$status" = 0 ] && [ -e "$IMAGES/$JOB.0.ckpt" ] || fail "status $status: $output $stderr"
+    ends_well cleaned
+    [ -z "$(ls -A "$IMAGES")" ] || fail "$(ls -A "$IMAGES")"
 }
 
 @test "slurm: stasis srun takes images and goes on from them; what the user has for a prolog runs, too" {

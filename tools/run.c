@@ -133,12 +133,14 @@ static const char *step_name(void)
 static int check_command_line(int operands, const int wanted[RUN_COUNT])
 {
     static const int of_a_whole[] = { RUN_RESUME, RUN_CLEANUP, RUN_REQUESTS };
-    const char *run = getenv(ENV_RUN);
+    const char *run = getenv(ENV_RUN), *tasks = getenv(ENV_SLURM_TASKS);
 
     if (!operands)
         return complain_usage(&command_run, "no command to run");
     if (wanted[RUN_RESUME] && !job_name())
         return complain_usage(&command_run, "--resume: of which job? Give --job-id=ID, for there is no job of Slurm");
+    if (wanted[RUN_CLEANUP] && tasks && atoi(tasks) > 1)
+        return complain_usage(&command_run, "--cleanup: this step has %s tasks, and the first to end would remove the images of all", tasks);
     for (size_t i = 0; i < sizeof of_a_whole / sizeof *of_a_whole; i++)
         if (wanted[of_a_whole[i]] && run && *run)
             return complain_usage(&command_run, "--%s: this command is itself part of a program under stasis, and comes back with it",

@@ -147,7 +147,7 @@ static int is_wanted(void)
 /* 0, or an exit status. Without a wish the command is what it always was. */
 static int prepare(const struct wishes *wishes, int is_batch)
 {
-    int status = !is_batch && wishes->value[WISH_CLEANUP] ? complain(EXIT_USAGE, "--cleanup is for sbatch") : export_wishes(wishes, is_batch);
+    int status = !is_batch && wishes->value[WISH_CLEANUP] ? complain(EXIT_USAGE, CLEANUP_BAD) : export_wishes(wishes, is_batch);
 
     if (status)
         return status;

@@ -8,6 +8,8 @@
 
 #include "../floor/names.h"
 
+#define CLEANUP_BAD "--cleanup is for sbatch; of one program: srun stasis run --cleanup ..."
+
 /* command_line.c: the words of this process's command line, NULL-terminated, to be freed. NULL when it cannot be read. */
 char **command_line(int *ret_count);
 
