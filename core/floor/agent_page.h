@@ -362,6 +362,7 @@ struct agent_page {
     uint32_t twin_answer;     /* 0: none yet */
     int32_t twin_pid;
     uint32_t turn;           /* a futex, at which the process sleeps that is to fork behind this one */
+    uint64_t fork_nanoseconds; /* of the fork that made the twin; for who wants to know what a pause consists of */
     uint64_t token;
     /* A thread that the stop signal has found inside the vDSO goes on for a moment, since another kernel has other code
      * there: it names itself in a free place, and the saver sends it the signal again. */

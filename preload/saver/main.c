@@ -304,6 +304,7 @@ static int take_moment(struct step *step, struct image_writer *writer)
         process->saving.born = step->born;
     }
     fill_header(step);
+    step->forks = 0;
     twins_order(step);
     if ((status = for_all(step, look_meanwhile)) || (status = describe_sharing(step)) || (status = for_all(step, take_twin)) ||
         (status = for_all(step, twin_copy)))
@@ -460,9 +461,9 @@ static int checkpoint(struct step *step)
 
     forbids_answer(step, status);
     if (!status && step->request->verbose)
-        fprintf(stderr, "stasis: generation %ju, the program stood still for %.1f ms%s\n", (uintmax_t)step->generation + 1,
+        fprintf(stderr, "stasis: generation %ju, the program stood still for %.1f ms%s; the forks took %.1f ms\n", (uintmax_t)step->generation + 1,
                 (double)(step->ran_on_at - step->stopped_at) / 1e6,
-                !has_all_twins(step) ? ", as memory is too short for a copy" : "");
+                !has_all_twins(step) ? ", as memory is too short for a copy" : "", (double)step->forks / 1e6);
     if (!status)
         puts(path);
     else if (step->is_said || step->is_answered)

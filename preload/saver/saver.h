@@ -73,6 +73,7 @@ struct step {
     int is_passing;           /* 1: what was refused is mostly there for a moment only */
     int lost;                 /* 1: whose memory was read has ended meanwhile */
     int64_t stopped_at, ran_on_at;
+    int64_t forks; /* nanoseconds that they took, each for itself */
     int64_t forbidden_since;  /* when this saver began to wait; 0: it has not */
     uint64_t generation;      /* of the last image */
     struct request_file wanted_by_file; /* before the stop */

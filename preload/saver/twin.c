@@ -136,6 +136,7 @@ int twin_take(struct process *process)
     if (error || !await_answer(process->page, TWIN_STANDS))
         return take_handles(process);
     process->saving.view = process->page->twin_pid;
+    process->step->forks += (int64_t)process->page->fork_nanoseconds;
     return 0;
 }
 

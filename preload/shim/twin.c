@@ -105,6 +105,7 @@ static __attribute__((noreturn)) void leave_orphan(struct agent_page *page)
 static long fork_twin(struct agent_page *page, int is_child)
 {
     int32_t *place = helper_place();
+    int64_t began = sys_clock(CLOCK_MONOTONIC);
     long pid;
 
     page->twin_pid = -EAGAIN;
@@ -115,6 +116,7 @@ static long fork_twin(struct agent_page *page, int is_child)
         twin_run(page);
     if (pid == 0)
         leave_orphan(page);
+    page->fork_nanoseconds = (uint64_t)(sys_clock(CLOCK_MONOTONIC) - began);
     if (pid < 0)
         *place = 0;
     sys_futex(&page->turn, FUTEX_WAKE, 1, NULL); /* the next process, which forks meanwhile */

@@ -25,7 +25,7 @@ TMPFS_MAGIC = '1021994'
 TICK_SECONDS = 60       # a restart that takes longer has failed
 TAKEN_OFFSET = 72       # of taken_seconds and taken_nanoseconds
 GAP = re.compile(r'gap_ms ([\d.]+) at ([\d.]+) ')
-STOOD = re.compile(r'stood still for ([\d.]+) ms')
+STOOD = re.compile(r'stood still for ([\d.]+) ms; the forks took ([\d.]+) ms')
 TREES = (100, 500)      # processes
 EACH_PROCESS_MS = 0.15  # what a tree may stand still for besides its forks
 FIGURES = ('memory', 'start', 'loops', 'trees')
@@ -287,11 +287,12 @@ def measure_memory(bench, options):
 def time_pause(bench, pid):
     bench.run(bench.stasis, 'checkpoint', '--verbose', str(pid))
     with open(bench.errors) as errors:
-        return float(STOOD.findall(errors.read())[-1])
+        pause, forks = STOOD.findall(errors.read())[-1]
+    return float(pause), float(forks)
 
 
 def measure_tree(bench, options, count):
-    """The forks are what twins cost at least."""
+    """The forks, each as long as it took in that very pause, and bare ones to compare them with."""
     output = bench.path('tree')
     tree = bench.start([bench.stasis, 'run', f'--checkpoint-dir={bench.directory}', '--job-id=tree', '--', bench.figures, 'tree',
                         str(count)], output)
@@ -299,10 +300,18 @@ def measure_tree(bench, options, count):
     if tree.poll() is not None:
         raise Failed(f'the tree ended: {bench.said()}')
     bench.remember_run(tree.pid)
-    figure = measure_pairs(Figure(f'pause of {count} processes, against their forks and {EACH_PROCESS_MS} ms each', 'ms', 1),
-                           options.rounds, lambda: time_pause(bench, tree.pid),
-                           lambda: bench.figure('forks', count) + count * EACH_PROCESS_MS)
+    figure = Figure(f'pause of {count} processes, against its forks and {EACH_PROCESS_MS} ms each', 'ms', 1)
+    forks, bare = [], []
+    for i in range(options.rounds):
+        pause, forked = time_pause(bench, tree.pid)
+        figure.add(pause, forked + count * EACH_PROCESS_MS)
+        forks.append(forked)
+        bare.append(bench.figure('forks', count))
+        progress(f'{figure.name}: round {i + 1} of {options.rounds}')
     bench.end(tree)
+    progress('')
+    print(f'{count} processes: forks {statistics.median(forks):.1f} ±{deviation(forks):.1f} ms, '
+          f'bare ones {statistics.median(bare):.1f} ±{deviation(bare):.1f} ms')
     return figure
 
 
