@@ -48,6 +48,9 @@ teardown_file() {
     until_true 60 has_lines "$T/first.out" 50
     until_true 60 has_lines "$T/second.out" 60
     for task in 0 1; do until_true 60 has_lines "$T/tasks.$task.out" 40; done
+    touch "$IMAGES/$JOB.2.request"
+    own "$IMAGES/$JOB.2.request"
+    until_true 60 test -e "$IMAGES/$JOB.moment" -a ! -e "$IMAGES/$JOB.2.request" -a ! -e "$IMAGES/$JOB.batch.request"
     for life in 1 2; do
         until_true 90 takes_image "$JOB"
         [ "$(tail -n 1 <<<"$output")" = "$IMAGES/$JOB.ckpt" ] && [ "$(wc -l <<<"$output")" = 4 ] || fail "$output $stderr $(cat "$T/several.err")"

@@ -120,6 +120,24 @@ void interval_end(struct attended *job)
     }
 }
 
+/* An image of the whole has one of each step. */
+static void hand_on_requests_of_steps(const struct attended *job)
+{
+    const struct requests *whole = &job->requests;
+    struct sruns sruns;
+    char step[16];
+
+    if (sruns_read(job->prefix, &sruns))
+        return;
+    for (size_t i = 0; i < sruns.running_count; i++) {
+        snprintf(step, sizeof step, "%u", sruns.running[i].number);
+        struct request_file request = request_look(whole->directory, whole->job, step);
+        if (request.is_there == 1 && !request_make(whole->directory, whole->job, whole->step))
+            request_remove(whole->directory, whole->job, step, &request);
+    }
+    sruns_free(&sruns);
+}
+
 int64_t interval_look_for_request(struct attended *job)
 {
     static char directory[MAX_PATH];
@@ -133,6 +151,7 @@ int64_t interval_look_for_request(struct attended *job)
         *slash = 0;
         job->requests = (struct requests){ .tool = own_path(), .directory = directory, .job = slash + 1, .step = BATCH_STEP, .target = job->script };
     }
+    hand_on_requests_of_steps(job);
     requests_attend(&job->requests);
     return BETWEEN_REQUESTS;
 }
