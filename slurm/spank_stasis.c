@@ -81,6 +81,8 @@ int slurm_spank_init(spank_t spank, int count, char **arguments)
     for (int i = 0; i < WANTING && spank_context() == S_CTX_ALLOCATOR; i++)
         if (getenv(options[i].variable) || (options[i].batch && getenv(options[i].batch)))
             submitted_append();
+    if (spank_context() == S_CTX_ALLOCATOR)
+        submitted_look();
     return 0;
 }
 
@@ -93,6 +95,20 @@ static void keep_options(void)
     if (line && optind <= count)
         submitted_keep(line, optind);
     free(line);
+}
+
+/* What sbatch was given, Slurm gives to its script's sruns as well, wherever the script is by then: the variable has the whole path. */
+static int is_sbatchs(const char *option, const char *value)
+{
+    char name[128] = "SLURM_SPANK__SLURM_SPANK_OPTION_stasis_";
+    size_t length = strlen(name);
+    const char *given;
+
+    snprintf(name + length, sizeof name - length, "%s", option);
+    for (char *at = name + length; (at = strchr(at, '-'));)
+        *at = '_';
+    given = getenv(name);
+    return given && !strcmp(given, value);
 }
 
 /* In srun, sbatch and salloc, as the user: option over environment. */
@@ -114,6 +130,8 @@ int slurm_spank_init_post_opt(spank_t spank, int count, char **arguments)
         const char *value = options[i].given;
         if (!value && where == S_CTX_ALLOCATOR && options[i].batch)
             value = getenv(options[i].batch);
+        if (value && where == S_CTX_LOCAL && options[i].is_path && getenv(options[i].variable) && is_sbatchs(options[i].option.name, value))
+            value = NULL;
         if (!value)
             value = getenv(options[i].variable);
         if (!value || !*value)

@@ -18,6 +18,8 @@ void slurm_export_path(const char *variable, const char *value);
 
 /* submitted.c, before sbatch reads its options: a requeued job must not empty its output file. */
 void submitted_append(void);
+/* The same, in the plugin, when its options stand on sbatch's command line. */
+void submitted_look(void);
 /* The same, in the plugin, when sbatch has read them. */
 void submitted_end_append(void);
 /* In sbatch: what the job must know of this command line and its environment, for `stasis attend`. */

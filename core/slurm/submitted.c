@@ -26,6 +26,32 @@ void submitted_end_append(void)
         unsetenv(ENV_BATCH_OPEN_MODE);
 }
 
+/* As getopt_long(3) shortens them. */
+static int is_option(const char *word, const char *name, size_t shortest)
+{
+    size_t length = strcspn(word, "=");
+
+    return length >= shortest && !strncmp(word, name, length);
+}
+
+/* It may be the value of the word before. */
+static int is_script(const char *word, const char *before)
+{
+    return *word != '-' && (*before != '-' || strchr(before, '=') || (before[1] != '-' && strlen(before) > 2));
+}
+
+/* Slurm takes a plugin's options from the command line only when it has looked at the environment. */
+void submitted_look(void)
+{
+    int count = 0;
+    char **line = command_line(&count);
+
+    for (int i = 1; i < count && strcmp(line[i], "--") && !is_script(line[i], i > 1 ? line[i - 1] : ""); i++)
+        if (is_option(line[i], "--checkpoint-dir", 5) || is_option(line[i], "--restart-dir", 6))
+            submitted_append();
+    free(line);
+}
+
 struct words {
     char text[1024];
     size_t length;
@@ -39,14 +65,6 @@ static void add(struct words *words, const char *before, const char *word)
         words->length += (size_t)length;
     else
         words->text[words->length] = 0;
-}
-
-/* As getopt_long(3) shortens them. */
-static int is_option(const char *word, const char *name, size_t shortest)
-{
-    size_t length = strcspn(word, "=");
-
-    return length >= shortest && !strncmp(word, name, length);
 }
 
 static void add_command_line(struct words *words)
