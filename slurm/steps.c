@@ -18,6 +18,7 @@
 #include <slurm/slurm.h>
 
 #include "../core/floor/names.h"
+#include "../core/slurm/slurm.h"
 #include "plugin.h"
 
 static const char BEGUN[] = "begun", DONE[] = "done", SHARED[] = "shared", TASK[] = "task";
@@ -26,6 +27,7 @@ struct mark {
     char directory[MAX_PATH], job[MAX_ID], step[MAX_ID];
     char path[MAX_PATH + 2 * MAX_ID + 16];
     char output[MAX_PATH];   /* "": not a file that we know */
+    char sruns[MAX_PATH];    /* ENV_SRUNS; "": nobody keeps that list */
     intmax_t begun, done, shared; /* -1: no such line */
     intmax_t life;           /* of the last task's line, */
     uint32_t ended, most;    /* how many ended in it, and in the one in which most did */
@@ -60,6 +62,7 @@ static int find_mark(spank_t spank, struct mark *mark)
         return 0;
     if (variable(spank, ENV_STDOUT, output, sizeof output) && strchr(output, '/'))
         snprintf(mark->output, sizeof mark->output, "%s", strchr(output, '/'));
+    variable(spank, ENV_SRUNS, mark->sruns, sizeof mark->sruns);
     set_path(mark);
     return 1;
 }
@@ -190,10 +193,24 @@ static void walk_others(struct mark *mark, void (*look)(struct mark *mark, struc
         closedir(entries);
 }
 
+/* One that has failed has no line for its end: the script's own list has. */
+static int has_failed(const struct mark *other)
+{
+    struct sruns sruns;
+    int has = *other->sruns && !sruns_read(other->sruns, &sruns);
+
+    if (!has)
+        return 0;
+    for (size_t i = 0; i < sruns.running_count; i++)
+        has &= sruns.running[i].number != (uint32_t)atoi(other->step);
+    sruns_free(&sruns);
+    return has;
+}
+
 /* Both have begun, and neither has ended. Of two that begin at once, one sees the other's line. */
 static void note_sharing(struct mark *mark, struct mark *other)
 {
-    if (other->done >= 0 || !*other->output || strcmp(other->output, mark->output))
+    if (other->done >= 0 || !*other->output || strcmp(other->output, mark->output) || has_failed(other))
         return;
     add_size(mark, SHARED);
     add_size(other, SHARED);

@@ -296,6 +296,17 @@ static void forget_moments(const struct attended *job)
         moment_remove(job->directory, job->former.images);
 }
 
+/* Of a job that is requeued Slurm refuses further sruns at once, and ends the script later: one that does not mind comes to its end in
+ * between, with status 0, and is not done. */
+static int is_done(const struct attended *job)
+{
+    char *state = slurm_output((char *[]){ "squeue", "--noheader", "--job", (char *)job->name, "--format=%T", NULL });
+    int is = state && !strncmp(state, "RUNNING", 7);
+
+    free(state);
+    return is;
+}
+
 _Noreturn static void end_with_script(const struct attended *job, int status)
 {
     struct job_images images;
@@ -308,7 +319,7 @@ _Noreturn static void end_with_script(const struct attended *job, int status)
     if (status && job->is_to_requeue && !job->worker && images.count && is_preempted(job)
         && !slurm_run((char *[]){ "scontrol", "requeue", (char *)job->name, NULL }))
         wait_to_be_ended();
-    if (!status) {
+    if (!status && is_done(job)) {
         clean_up(job);
         book_remove(job->directory, job->number);
         forget_moments(job);

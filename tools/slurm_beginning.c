@@ -11,6 +11,7 @@
 #include "commands.h"
 #include "locate.h"
 #include "slurm_attend.h"
+#include "slurm_book.h"
 #include "slurm_commands.h"
 #include "slurm_moment.h"
 
@@ -103,13 +104,15 @@ static int last_step(const struct attended *job)
 
 static void begins_anew(struct attended *job, const char *script, int is_later)
 {
-    int error;
+    int is_fresh = is_later && book_began(job->directory, job->number) < 0, error;
 
     moment_remove(job->directory, job->number);
     snprintf(job->prefix, sizeof job->prefix, "%s/%s", job->directory, job->number);
-    error = sruns_begin_anew(job->prefix, is_later ? last_step(job) : -1);
+    error = sruns_begin_anew(job->prefix, is_later && !is_fresh ? last_step(job) : -1);
     if (!error)
         error = life_begin(job->prefix, script, NULL);
+    if (!error && is_fresh) /* the former life had come to its end with status 0: no srun goes on from its images */
+        error = life_begin(job->prefix, script, (char *[]){ LIFE_WITH_IMAGE, NULL });
     if (error)
         *job->prefix = 0; /* nor can there be images */
 }
