@@ -36,12 +36,19 @@ static int holds(const struct place *place, const char *name, int mode, char ret
     return !access(path, mode);
 }
 
+const char *locate_self(void)
+{
+    static char path[MAX_PATH];
+    ssize_t length = readlink("/proc/self/exe", path, MAX_PATH - 1);
+
+    path[length < 0 ? 0 : length] = 0;
+    return path;
+}
+
 /* The directory above the one that holds this executable, or NULL. */
 static const char *own_root(char root[MAX_PATH])
 {
-    ssize_t length = readlink("/proc/self/exe", root, MAX_PATH - 1);
-
-    root[length < 0 ? 0 : length] = 0;
+    snprintf(root, MAX_PATH, "%s", locate_self());
     for (int i = 0; i < 2; i++) {
         char *slash = strrchr(root, '/');
         if (!slash)

@@ -10,6 +10,8 @@
  * is not the compiled-in one, so that the shim must be told by ENV_LIBEXEC. 0, or -ENOENT. */
 int locate_helper(const char *name, char ret_directory[MAX_PATH], int *ret_unusual);
 
+/* The path of this very command; "" when it cannot be had. */
+const char *locate_self(void);
 /* The directory that holds libstasis.so; absolute. 0, or -ENOENT. */
 int locate_shim(char ret_directory[MAX_PATH]);
 

@@ -12,6 +12,7 @@
 
 #include "../core/floor/names.h"
 #include "commands.h"
+#include "locate.h"
 #include "slurm_commands.h"
 #include "slurm_nodes.h"
 #include "slurm_request.h"
@@ -71,20 +72,16 @@ static int is_asked_on(const char *nodes)
 /* On the nodes of the step. What srun says about that second step is not for the user; what stasis says is. */
 static int take_image(const struct request *request, const char *job, const char *number, const char *nodes)
 {
-    char program[MAX_PATH], step[2 * MAX_ID], job_option[2 * MAX_ID], wait_option[2 * MAX_ID],
+    char step[2 * MAX_ID], job_option[2 * MAX_ID], wait_option[2 * MAX_ID],
         directory_option[MAX_PATH + 32];
     char *argv[AGENT_WORDS + NODE_OPTIONS + 8] = { "srun", "--overlap", "--quiet", "--mem=0", "--job-name=" AGENT_STEP, job_option };
     int count = AGENT_WORDS + NODE_OPTIONS;
-    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
     int is_here = is_asked_on(nodes);
 
-    if (length < 0)
-        return complain(EXIT_SYSTEM, "cannot find myself: %m");
-    program[length] = 0;
     snprintf(step, sizeof step, "%s.%s", job, number);
     snprintf(job_option, sizeof job_option, "--jobid=%s", job);
     slurm_node_options(nodes, argv + AGENT_WORDS);
-    argv[count++] = program;
+    argv[count++] = (char *)locate_self();
     argv[count++] = "checkpoint";
     argv[count++] = step;
     if (request->max_wait) {

@@ -9,6 +9,7 @@
 
 #include "../core/floor/names.h"
 #include "commands.h"
+#include "locate.h"
 #include "slurm_script.h"
 #include "slurm_wrap.h"
 
@@ -71,11 +72,10 @@ static int is_shell_script(const char *text)
 /* Slurm has put the script where it can be executed again. */
 static void print_attendant(FILE *out)
 {
-    char self[MAX_PATH];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self);
+    const char *self = locate_self();
 
-    if (length > 0 && (size_t)length < sizeof self && !memchr(self, '\'', (size_t)length))
-        fprintf(out, "[ -n \"${" ENV_ATTENDED ":-}\" ] || exec '%.*s' attend \"$0\" \"$@\"\n", (int)length, self);
+    if (*self && !strchr(self, '\''))
+        fprintf(out, "[ -n \"${" ENV_ATTENDED ":-}\" ] || exec '%s' attend \"$0\" \"$@\"\n", self);
 }
 
 /* ---- the file ---- */

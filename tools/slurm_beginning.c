@@ -36,11 +36,7 @@ static int find_moment(const struct attended *job, struct moment *moment)
 /* The restorer says what is missing. Without the right to make namespaces, say, a script of several processes cannot. */
 static int can_come_back(const struct moment *moment)
 {
-    char stasis[MAX_PATH];
-    ssize_t length = readlink("/proc/self/exe", stasis, sizeof stasis - 1);
-
-    stasis[length > 0 ? length : 0] = 0;
-    return !slurm_run((char *[]){ stasis, "restart", "--check", (char *)moment->image.path, NULL });
+    return !slurm_run((char *[]){ (char *)locate_self(), "restart", "--check", (char *)moment->image.path, NULL });
 }
 
 /* The files of the job lie elsewhere on each node. */
@@ -71,6 +67,7 @@ static int goes_on(struct attended *job, const char *script, struct beginning *b
     } else {
         complain(0, "%s cannot be gone back to%s%s; job %s begins with its script's first line", moment.image.path, error ? ": " : "",
                  error ? strerror(-error) : "", job->name);
+        beginning->count = 0;
     }
     unsetenv(ENV_PATH_MAP);
     moment_free(&moment);
@@ -107,6 +104,8 @@ static void begins_anew(struct attended *job, const char *script, int is_later)
     int is_fresh = is_later && book_began(job->directory, job->number) < 0, error;
 
     moment_remove(job->directory, job->number);
+    if (*job->former.images)
+        moment_remove(job->directory, job->former.images);
     snprintf(job->prefix, sizeof job->prefix, "%s/%s", job->directory, job->number);
     error = sruns_begin_anew(job->prefix, is_later && !is_fresh ? last_step(job) : -1);
     if (!error)
@@ -128,8 +127,9 @@ void beginning_settle(struct attended *job, const char *script, struct beginning
         return;
     if (!is_later || !goes_on(job, script, beginning))
         begins_anew(job, script, is_later);
-    if (*job->prefix)
-        add_variable(beginning, ENV_SRUNS, job->prefix);
+    if (!*job->prefix)
+        return; /* where nothing can be written, it is not under the shim */
+    add_variable(beginning, ENV_SRUNS, job->prefix);
     add_variable(beginning, ENV_STEP, BATCH_STEP);
 }
 

@@ -10,6 +10,7 @@
 
 #include "../core/image/read.h"
 #include "../core/slurm/slurm.h"
+#include "locate.h"
 #include "options.h"
 #include "slurm_commands.h"
 #include "slurm_moment.h"
@@ -61,14 +62,10 @@ static int list_steps(const struct moment_wish *wish, const struct sruns *sruns,
 /* A step that has ended meanwhile is no failure: in a moment it will not be asked for. */
 static int take_images(const struct moment_wish *wish)
 {
-    char self[MAX_PATH], wait[32], images[MAX_PATH + 16];
-    char *words[8] = { self, "scontrol", "checkpoint", "create", (char *)wish->slurm_job };
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    char wait[32], images[MAX_PATH + 16];
+    char *words[8] = { (char *)locate_self(), "scontrol", "checkpoint", "create", (char *)wish->slurm_job };
     int count = 5, status;
 
-    if (length < 0)
-        return complain(EXIT_SYSTEM, "cannot find myself: %m");
-    self[length] = 0;
     if (wish->max_wait) {
         snprintf(wait, sizeof wait, "MaxWait=%s", wish->max_wait);
         words[count++] = wait;

@@ -11,6 +11,7 @@
 
 #include "../core/floor/interval.h"
 #include "../core/kinds/kind.h"
+#include "locate.h"
 #include "options.h"
 #include "slurm_attend.h"
 #include "slurm_commands.h"
@@ -29,15 +30,6 @@ void interval_settle(struct attended *job)
     job->due = clock_now(CLOCK_MONOTONIC) / SECOND + job->interval;
 }
 
-static const char *own_path(void)
-{
-    static char self[MAX_PATH];
-    ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
-
-    self[length > 0 ? length : 0] = 0;
-    return self;
-}
-
 /* Nobody is told twice why something has no image. */
 static void be_silent(void)
 {
@@ -50,7 +42,7 @@ static void be_silent(void)
 static int take_whole(const struct attended *job, const char *max_wait)
 {
     char target[MAX_ID + 16], wait[32];
-    char *words[5] = { (char *)own_path(), "checkpoint", target };
+    char *words[5] = { (char *)locate_self(), "checkpoint", target };
 
     snprintf(target, sizeof target, "%s." BATCH_STEP, job->number);
     snprintf(wait, sizeof wait, "--max-wait=%s", max_wait ? max_wait : "");
@@ -66,7 +58,7 @@ static void take_steps(const struct attended *job, const char *max_wait)
 
     snprintf(wait, sizeof wait, "MaxWait=%s", max_wait ? max_wait : "");
     setenv(ENV_ATTENDING, "1", 1);
-    slurm_run((char *[]){ (char *)own_path(), "scontrol", "checkpoint", "create", (char *)job->number, max_wait ? wait : NULL, NULL });
+    slurm_run((char *[]){ (char *)locate_self(), "scontrol", "checkpoint", "create", (char *)job->number, max_wait ? wait : NULL, NULL });
 }
 
 int interval_take(const struct attended *job, const char *max_wait)
@@ -149,7 +141,7 @@ int64_t interval_look_for_request(struct attended *job)
         snprintf(directory, sizeof directory, "%s", job->prefix);
         slash = strrchr(directory, '/');
         *slash = 0;
-        job->requests = (struct requests){ .tool = own_path(), .directory = directory, .job = slash + 1, .step = BATCH_STEP, .target = job->script };
+        job->requests = (struct requests){ .tool = locate_self(), .directory = directory, .job = slash + 1, .step = BATCH_STEP, .target = job->script };
     }
     hand_on_requests_of_steps(job);
     requests_attend(&job->requests);

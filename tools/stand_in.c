@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include "locate.h"
 #include "stand_in.h"
 
 #include <ctype.h>
@@ -65,14 +66,13 @@ int stand_in_fork(struct stand_in *program)
 
 const char *stand_in_tool(void)
 {
-    static char own[MAX_PATH];
     const char *tasks = getenv(ENV_SLURM_TASKS);
 
     if (tasks && atoi(tasks) > 1)
         exit(complain(EXIT_USAGE, "--requests: this step has %s tasks, and each would ask; use 'scontrol checkpoint create'", tasks));
-    if (!realpath("/proc/self/exe", own))
+    if (!*locate_self())
         exit(complain(EXIT_SYSTEM, "/proc/self/exe cannot be read: %m"));
-    return own;
+    return locate_self();
 }
 
 /* Whoever waits for the end of a pipe waits for the program only. stderr stays: we may have to say something. */
