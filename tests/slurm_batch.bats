@@ -160,6 +160,25 @@ teardown_file() {
     diff <(primes 100) "$T/asks.out" || fail "$(cat "$T"/asks.err*)"
 }
 
+@test "slurm: options on the command line; a script that goes elsewhere, whose first srun fails, and that does not mind being ended" {
+    become_job_user
+    hold
+    printf '%s\n' '#!/bin/bash' "trap '' TERM" "cd /" "srun sh -c 'echo fails; exit 3'" "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold" \
+        'echo "status $?"' >"$T/elsewhere.sh"
+    own "$T/elsewhere.sh"
+    JOB=$(as_user sbatch --parsable -o elsewhere.out -e elsewhere.err --requeue --checkpoint=0 --checkpoint-dir=images elsewhere.sh)
+    for life in 1 2; do
+        until_true 60 has_lines "$T/elsewhere.out" 51
+        until_true 60 takes_image "$JOB"
+        [ "$output" = "$(whole "$JOB" 1)" ] || fail "$output $stderr $(cat "$T/elsewhere.err")"
+        as_user scontrol requeue "$JOB"
+        until_true 60 is_restarted "$JOB" "$life"
+    done
+    release
+    until_true 90 has_ended "$JOB"
+    diff <(echo fails; primes 100; echo "status 0") "$T/elsewhere.out" || fail "$(cat "$T/elsewhere.err")"
+}
+
 has_generation() {
     [ -e "$1" ] && [ "$(generation "$1")" -ge "$2" ]
 }
