@@ -138,7 +138,9 @@ static void note_end(spank_t spank, struct mark *mark)
     char life[16];
 
     if (count_tasks(spank) == 1) {
-        add_size(mark, DONE);
+        struct mark known = *mark;
+        if (!read_mark(&known) || known.done < 0) /* else it has ended at once, and the file is still to be cut by a later step */
+            add_size(mark, DONE);
         return;
     }
     *mark->output = 0;
