@@ -468,6 +468,8 @@ static int checkpoint(struct step *step)
         puts(path);
     else if (step->is_said || step->is_answered)
         return status;
+    else if (step->request->requester && tasks_follow_another(step))
+        return status; /* who has asked for that place is told */
     else if (step->request->requester)
         stop_say(step); /* its page may be gone: then there is nobody to tell */
     else

@@ -168,6 +168,8 @@ void twin_end(struct process *process);
 
 /* tasks.c: a step of several tasks. Exit status; -EAGAIN: all begin again. */
 int tasks_are_several(const struct step *step);
+/* 1: its image would have gone where another request wanted it, not this one. */
+int tasks_follow_another(const struct step *step);
 int tasks_join(struct step *step);                /* returns when the savers of all are there; step->generation is that of all */
 int tasks_stopped(struct step *step);             /* when all stand; this program does */
 int tasks_taken(struct step *step);               /* when all have been looked at */

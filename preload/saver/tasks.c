@@ -414,6 +414,11 @@ static int read_records(const struct roll_head *head, struct task_record *record
     return error;
 }
 
+int tasks_follow_another(const struct step *step)
+{
+    return *own.images && !step->request->images;
+}
+
 static const char *images_directory(const struct step *step)
 {
     return *own.images ? own.images : step->processes->page->directory;
