@@ -179,6 +179,43 @@ teardown_file() {
     diff <(echo fails; primes 100; echo "status 0") "$T/elsewhere.out" || fail "$(cat "$T/elsewhere.err")"
 }
 
+@test "slurm: a script that reads what an srun writes has an image in a quiet moment, and no other" {
+    become_job_user
+    hold
+    submit reads "#SBATCH --requeue --checkpoint=0 --checkpoint-dir=images" "srun python3 $APPS/primes.py 100 0.01 $T/ready.hold | tee all.out | tail -n 1" \
+        "words=\$(srun python3 $APPS/primes.py 100 0.01 $T/second.hold)" 'echo $words' \
+        "srun sh -c 'while [ ! -e $T/go ]; do echo line; sleep 0.01; done' | tail -n 1"
+    touch "$T/second.hold"
+    JOB=$(cat "$T/reads.job")
+    for hold in ready second; do
+        until_true 60 is_held "$JOB" "$hold"
+        scontrol_checkpoint create "$JOB"
+        [ "$status" = 0 ] && [ -e "$IMAGES/$JOB.ckpt" ] || fail "status $status: $output $stderr"
+        as_user scontrol requeue "$JOB"
+        until_true 60 job_runs_again "$JOB"
+        rm "$T/$hold.hold"
+    done
+    until_true 60 has_lines "$T/reads.out" 2
+    until_true 60 test -e "$IMAGES/$JOB.2.step"
+    generation=$(generation "$IMAGES/$JOB.ckpt")
+    scontrol_checkpoint create "$JOB"
+    [ "$status" = 0 ] && [[ $stderr == *"R-SRUN-PIPE"* ]] || fail "status $status: $output $stderr"
+    [ "$(generation "$IMAGES/$JOB.ckpt")" = "$generation" ]
+    touch "$T/go"
+    until_true 90 has_ended "$JOB"
+    diff <(primes 100 | tail -n 1; echo $(primes 100); echo line) "$T/reads.out" || fail "$(cat "$T/reads.err")"
+    diff <(primes 100) "$T/all.out"
+}
+
+# is_held JOB HOLD: its program waits for that file to go, and has nothing to say: its lines are there, or in its script's memory.
+is_held() {
+    if [ "$2" = ready ]; then has_lines "$T/all.out" 50; else [ -e "$IMAGES/$1.1.step" ] && [ "$(squeue -h -s -j "$1" -o %i | grep -c '\.[0-9]')" = 1 ] && sleep 3; fi
+}
+
+job_runs_again() {
+    [ "$(scontrol show job "$1" | grep -oE 'Restarts=[0-9]+')" != "Restarts=${RESTARTS:-0}" ] && has_state "$1" R && RESTARTS=$((${RESTARTS:-0} + 1))
+}
+
 has_generation() {
     [ -e "$1" ] && [ "$(generation "$1")" -ge "$2" ]
 }

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -492,18 +493,47 @@ static int try_whole_job(struct request request, const struct program *chosen, p
     return served ? served : status;
 }
 
-/* Nobody is told why it has failed. */
+/* Behind `stream` is that file then. What was there, or -1. */
+static int put_behind(int stream, int file)
+{
+    int kept = file < 0 ? -1 : fcntl(stream, F_DUPFD_CLOEXEC, 3);
+
+    if (kept >= 0)
+        dup2(file, stream);
+    return kept;
+}
+
+static void put_back(int stream, int kept)
+{
+    if (kept < 0)
+        return;
+    dup2(kept, stream);
+    close(kept);
+}
+
+static void copy_to_stdout(int file)
+{
+    char bytes[MAX_PATH];
+    ssize_t got;
+
+    lseek(file, 0, SEEK_SET);
+    while ((got = read(file, bytes, sizeof bytes)) > 0 && write(1, bytes, (size_t)got) == got)
+        continue;
+}
+
+/* Nobody is told why it has failed, nor which images there are then. */
 static int try_silently(const struct request *request, const struct program *chosen, pid_t door, const struct whole_job *job)
 {
-    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC), kept = fcntl(2, F_DUPFD_CLOEXEC, 3), status;
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC), said = memfd_create("said", MFD_CLOEXEC);
+    int errors = put_behind(2, nowhere), output = put_behind(1, said);
+    int status = try_whole_job(*request, chosen, door, job);
 
-    if (nowhere >= 0 && kept >= 0)
-        dup2(nowhere, 2);
-    status = try_whole_job(*request, chosen, door, job);
-    if (nowhere >= 0 && kept >= 0)
-        dup2(kept, 2);
+    put_back(1, output);
+    put_back(2, errors);
+    if (!status && output >= 0)
+        copy_to_stdout(said);
+    close(said);
     close(nowhere);
-    close(kept);
     return status;
 }
 

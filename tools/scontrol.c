@@ -173,7 +173,7 @@ static int take_now(const struct request *request)
     char *lines = slurm_output((char *[]){ "squeue", "--noheader", "--steps", "--job", (char *)request->job, "--format=%i %N %j", NULL });
     int status = lines ? take_script(request, lines) : EXIT_SCONTROL;
 
-    if (lines && status && status != EXIT_RUN_AGAIN) {
+    if (lines && status && !(status == EXIT_RUN_AGAIN && request->max_wait)) {
         if (status != NONE)
             complain(0, "the script of job %s has no image therefore; its steps have", request->job);
         status = take_images(request, lines, 0);

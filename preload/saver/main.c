@@ -254,6 +254,25 @@ static int await_requester(struct step *step, char word)
     return fail(step, EXIT_RUN_AGAIN, "no checkpoint: what was to happen at the same moment has not");
 }
 
+/* Behind all that others do meanwhile: their images are of this moment only if they have written nothing to the step. */
+static int await_requester_quietly(struct step *step)
+{
+    struct quiet quiet;
+    int status = 0;
+
+    if (step->request->meanwhile < 0)
+        return 0;
+    if (quiet_note(step, &quiet))
+        status = fail(step, EXIT_SYSTEM, "no checkpoint: no memory");
+    if (!status)
+        status = await_requester(step, MEANWHILE_STOPPED);
+    if (!status && !quiet_holds(step, &quiet))
+        status = fail(step, EXIT_RUN_AGAIN, "no checkpoint: R-SRUN-PIPE: an srun has written into a pipe of the script meanwhile; see the page of that "
+                      "name in the documentation");
+    quiet_free(&quiet);
+    return status;
+}
+
 /* The script of a batch job comes back with the images of its steps, which only `stasis checkpoint` takes along. Asked by a signal, `stasis attend` is
  * told. */
 static int check_script(struct step *step)
@@ -293,7 +312,7 @@ static int take_moment(struct step *step, struct image_writer *writer)
     int status;
 
     if ((status = stop_all(step)) || (status = forbids_among_the_stopped(step)) || (tasks_are_several(step) && (status = tasks_stopped(step)))
-        || (status = await_requester(step, MEANWHILE_STOPPED)))
+        || (status = await_requester_quietly(step)))
         return status;
     for (struct process *process = step->processes; process; process = process->next) {
         process->saving.writer = writer;

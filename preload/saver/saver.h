@@ -184,4 +184,14 @@ const char *tasks_part(void);
 /* pages.c: the contents of memory, by several workers. -errno; -ETIMEDOUT at the deadline. */
 int pages_save(struct saving *saving, int64_t deadline);
 
+/* quiet.c: how many bytes wait in the pipes that the step reads. -ENOMEM. */
+struct pipe_note;
+struct quiet {
+    struct pipe_note *pipes;
+    size_t count;
+};
+int quiet_note(const struct step *step, struct quiet *ret_quiet);
+int quiet_holds(const struct step *step, const struct quiet *quiet);
+void quiet_free(struct quiet *quiet);
+
 #endif
