@@ -98,7 +98,7 @@ static int check_steps(const struct moment_wish *wish, struct moment *moment)
     for (size_t i = 0; i < moment->step_count; i++) {
         struct moment_image image = newest_image(wish, moment->steps[i].number);
         if (same_image(&image, &moment->steps[i].image))
-            return complain(EXIT_RUN_AGAIN, "srun %" PRIu32 " of job %s has no new image in %s: its step is just ending, or puts its images elsewhere",
+            return complain(EXIT_RUN_AGAIN, "srun %" PRIu32 " of job %s has no new image in %s: its step is just ending, or puts its images elsewhere, or its srun was killed with SIGKILL",
                             moment->steps[i].number, wish->slurm_job, wish->directory);
         moment->steps[i].image = image;
     }
