@@ -21,12 +21,12 @@ hog() {
 }
 
 @test "hog, 1 thread, pages that change" {
-    hog 1 4 -d 30
+    hog 1 8 -d 30
 }
 
 # bats test_tags=set
 @test "hog, 9 threads, pages that change" {
-    hog 9 3 -d 30
+    hog 9 8 -d 30
 }
 
 @test "hog, 65 threads" {
