@@ -199,12 +199,11 @@ static void walk_others(struct mark *mark, void (*look)(struct mark *mark, struc
 static int has_failed(const struct mark *other)
 {
     struct sruns sruns;
-    int has = *other->sruns && !sruns_read(other->sruns, &sruns);
+    int has;
 
-    if (!has)
+    if (!*other->sruns || sruns_read(other->sruns, &sruns))
         return 0;
-    for (size_t i = 0; i < sruns.running_count; i++)
-        has &= sruns.running[i].number != (uint32_t)atoi(other->step);
+    has = !sruns_is_running(&sruns, (uint32_t)atoi(other->step));
     sruns_free(&sruns);
     return has;
 }

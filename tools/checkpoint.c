@@ -396,15 +396,10 @@ struct whole_job {
 
 static int read_prefix(pid_t pid, char prefix[MAX_PATH])
 {
-    static const char NAME[] = ENV_SRUNS "=";
-    size_t length = 0;
-    char *text = pid > 0 ? proc_read(pid, "environ", &length) : NULL;
+    char *value = pid > 0 ? proc_variable(pid, ENV_SRUNS) : NULL;
 
-    *prefix = 0;
-    for (size_t at = 0; text && at < length; at += strlen(text + at) + 1)
-        if (!strncmp(text + at, NAME, sizeof NAME - 1))
-            snprintf(prefix, MAX_PATH, "%s", text + at + sizeof NAME - 1);
-    free(text);
+    snprintf(prefix, MAX_PATH, "%s", value ? value : "");
+    free(value);
     return *prefix == '/';
 }
 

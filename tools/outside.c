@@ -13,6 +13,7 @@
 
 #include "../core/floor/names.h"
 #include "../core/floor/syscalls.h"
+#include "../core/floor/text.h"
 #include "../core/slurm/slurm.h"
 #include "commands.h"
 #include "stand_in.h"
@@ -50,23 +51,15 @@ static void hand_on_all(void)
     }
 }
 
-/* Without the shim: LD_PRELOAD has it as one of its words. */
 static void leave_shim_out(void)
 {
-    const char *words = getenv("LD_PRELOAD");
-    char *kept = words ? strdup(words) : NULL, *value = words ? calloc(1, strlen(words) + 2) : NULL;
+    char *libraries = getenv("LD_PRELOAD");
 
-    for (char *rest = kept, *word; value && (word = strsep(&rest, ": "));)
-        if (*word && !strstr(word, SHIM_NAME)) {
-            strcat(value, *value ? ":" : "");
-            strcat(value, word);
-        }
-    if (value && *value)
-        setenv("LD_PRELOAD", value, 1);
-    else
+    if (!libraries)
+        return;
+    text_leave_out(libraries, SHIM_NAME);
+    if (!*libraries)
         unsetenv("LD_PRELOAD");
-    free(kept);
-    free(value);
 }
 
 /* As execvp(3), but not by way of the shim, which would come along. */

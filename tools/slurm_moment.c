@@ -226,14 +226,6 @@ static const struct moment_step *step_of(const struct moment *moment, uint32_t n
     return NULL;
 }
 
-static int is_running(const struct sruns *sruns, uint32_t number)
-{
-    for (size_t i = 0; i < sruns->running_count; i++)
-        if (sruns->running[i].number == number)
-            return 1;
-    return 0;
-}
-
 /* Its step had begun, and had not ended: what the mark (slurm/steps.c) says of later is not true any more. */
 static void cut_mark(const char *path)
 {
@@ -272,7 +264,7 @@ static void settle_marks(const struct moment *moment, const char *slurm_job, con
         snprintf(path, sizeof path, "%s/%s", directory, entry->d_name);
         if (step_of(moment, number))
             cut_mark(path);
-        else if (number >= sruns->begun || is_running(sruns, number))
+        else if (number >= sruns->begun || sruns_is_running(sruns, number))
             unlink(path);
     }
     if (entries)

@@ -154,3 +154,24 @@ int text_list_holds(const char *list, const char *word)
     }
     return 0;
 }
+
+void text_leave_out(char *paths, const char *name)
+{
+    char *to = paths, *path = paths, *end;
+
+    for (; *path; path = *end ? end + 1 : end) {
+        for (end = path; *end && *end != ':' && *end != ' ';)
+            end++;
+        char separator = *end;
+        *end = 0;
+        int is_named = text_equal(text_file_name(path), name);
+        *end = separator;
+        if (is_named)
+            continue;
+        if (to != paths)
+            *to++ = ':';
+        while (path < end)
+            *to++ = *path++;
+    }
+    *to = 0;
+}

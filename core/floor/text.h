@@ -34,6 +34,9 @@ void text_mark_uuid(uint8_t uuid[16]);
 /* The value of `name` in an environment block ("NAME=value" strings, NULL at the end), or NULL. */
 const char *text_environment(char *const *environment, const char *name);
 
+/* Takes the files of that name out of a list of paths as LD_PRELOAD is one, where it stands. */
+void text_leave_out(char *paths, const char *name);
+
 /* 1 when the comma-separated `list` (may be NULL) holds `word`. */
 int text_list_holds(const char *list, const char *word);
 

@@ -217,6 +217,8 @@ void needs_bubble(struct restoring *restoring, const char *what);
 char *proc_read(int pid, const char *name, size_t *ret_length);
 /* The same for an open file. */
 char *read_all(int fd, size_t *ret_length);
+/* The value of a variable in the environment that it was executed with, malloc'ed, or NULL. */
+char *proc_variable(int pid, const char *name);
 /* readlink, malloc'ed, or NULL. */
 char *proc_link(int pid, const char *name);
 int proc_stat(int pid, uint64_t fields[STAT_FIELDS]); /* 0 or -ESRCH */

@@ -210,6 +210,18 @@ char *proc_read(int pid, const char *name, size_t *ret_length)
     return text;
 }
 
+char *proc_variable(int pid, const char *name)
+{
+    size_t length = 0, at = 0, of_name = strlen(name);
+    char *text = proc_read(pid, "environ", &length), *value = NULL;
+
+    for (; text && !value && at < length; at += strlen(text + at) + 1)
+        if (!strncmp(text + at, name, of_name) && text[at + of_name] == '=')
+            value = strdup(text + at + of_name + 1);
+    free(text);
+    return value;
+}
+
 char *proc_link(int pid, const char *name)
 {
     char path[128], target[MAX_PATH];

@@ -64,6 +64,7 @@ void sruns_tasks(const char *prefix, int number);
 void sruns_end(const char *prefix, int number);
 /* 0 or -errno; of a list that is not there yet, zeros. */
 int sruns_read(const char *prefix, struct sruns *ret_sruns);
+int sruns_is_running(const struct sruns *sruns, uint32_t number);
 void sruns_free(struct sruns *sruns);
 /* An empty one; of a later life with the number of the last srun that has begun before, else -1. -errno. */
 int sruns_begin_anew(const char *prefix, int until);

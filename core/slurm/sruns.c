@@ -100,6 +100,14 @@ int sruns_read(const char *prefix, struct sruns *ret_sruns)
     return read_lines(file, ret_sruns);
 }
 
+int sruns_is_running(const struct sruns *sruns, uint32_t number)
+{
+    for (size_t i = 0; i < sruns->running_count; i++)
+        if (sruns->running[i].number == number)
+            return 1;
+    return 0;
+}
+
 void sruns_free(struct sruns *sruns)
 {
     free(sruns->running);

@@ -222,15 +222,11 @@ static int is_member(const struct step *step, int pid)
 /* A child that is left out: its environment names its parent, as `stasis outside` started it. */
 static int is_outside(int pid)
 {
-    static const char NAME[] = ENV_OUTSIDE "=";
     uint64_t fields[STAT_FIELDS];
-    size_t length = 0;
-    char *text = proc_read(pid, "environ", &length);
-    int is = 0;
+    char *parent = proc_variable(pid, ENV_OUTSIDE);
+    int is = parent && !proc_stat(pid, fields) && (uint64_t)atoi(parent) == fields[STAT_PARENT];
 
-    for (size_t at = 0; text && !is && at < length; at += strlen(text + at) + 1)
-        is = !strncmp(text + at, NAME, sizeof NAME - 1) && !proc_stat(pid, fields) && (uint64_t)atoi(text + at + sizeof NAME - 1) == fields[STAT_PARENT];
-    free(text);
+    free(parent);
     return is;
 }
 

@@ -27,36 +27,14 @@ int clients_is_srun_of_batch(void)
     return step && text_equal(step, BATCH_STEP) && (text_equal(name, "srun") || text_equal(name, "srun_cr"));
 }
 
-/* The words of LD_PRELOAD, without the one that is ours. */
-static void leave_out(char *words)
-{
-    char *to = words, *word = words, *end;
-
-    for (; words && *word; word = *end ? end + 1 : end) {
-        for (end = word; *end && *end != ':' && *end != ' ';)
-            end++;
-        char separator = *end;
-        *end = 0;
-        int is_ours = text_equal(text_file_name(word), SHIM_NAME);
-        *end = separator;
-        if (is_ours)
-            continue;
-        if (to != words)
-            *to++ = ':';
-        while (word < end)
-            *to++ = *word++;
-    }
-    if (words)
-        *to = 0;
-}
-
 /* What it starts is a run of its own; a job that a batch script submits is no part of that script. */
 static void forget_run(void)
 {
     const char *step = text_environment(environ, ENV_STEP);
+    char *libraries = (char *)text_environment(environ, "LD_PRELOAD");
 
-    if (step && text_equal(step, BATCH_STEP))
-        leave_out((char *)text_environment(environ, "LD_PRELOAD"));
+    if (libraries && step && text_equal(step, BATCH_STEP))
+        text_leave_out(libraries, SHIM_NAME);
     NEXT(unsetenv)(ENV_RUN);
     NEXT(unsetenv)(ENV_STEP);
     NEXT(unsetenv)(ENV_SRUNS);
