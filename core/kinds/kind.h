@@ -62,7 +62,7 @@ void born_sort(struct born *born);
 int born_has(const struct born *born, int pid);
 
 /* Numbers of /proc/PID/stat, each at its number in proc(5); the state is its letter. */
-enum { STAT_STATE = 3, STAT_PARENT, STAT_GROUP, STAT_SESSION, STAT_TERMINAL, STAT_START = 22, STAT_EXIT_SIGNAL = 38, STAT_STATUS = 52, STAT_FIELDS };
+enum { STAT_STATE = 3, STAT_PARENT, STAT_GROUP, STAT_SESSION, STAT_TERMINAL, STAT_START = 22, STAT_MEMORY, STAT_EXIT_SIGNAL = 38, STAT_STATUS = 52, STAT_FIELDS };
 
 /* One process while it is saved. */
 struct saving {

@@ -42,10 +42,19 @@ static int is_passing(const char *refusal)
     return is;
 }
 
+/* Whose /proc is read has lost its memory. It says so before it counts as ended: its files in /proc belong to root by then. */
+static int view_is_gone(const struct process *process)
+{
+    uint64_t fields[STAT_FIELDS];
+    return process->saving.view && (proc_stat(process->saving.view, fields) || !fields[STAT_MEMORY]);
+}
+
 int fail_with(struct process *process, int error, const char *what)
 {
     struct step *step = process->step;
 
+    if (error != -ETIMEDOUT && view_is_gone(process))
+        error = -ESRCH;
     if (error == -ENOTSUP && process->saving.refusal[0]) {
         step->is_passing = is_passing(process->saving.refusal);
         return fail(step, EXIT_REFUSED, "no checkpoint: %s; see the page of that name in the documentation",
@@ -85,8 +94,6 @@ static int save_kinds(struct process *process, enum stage stage)
         int error = kinds[i]->save(saving, NULL);
         if (error == -EAGAIN)
             return error;
-        if (error && stage == STAGE_LATE && proc_has_ended(saving->view))
-            error = -ESRCH;
         if (error)
             return fail_with(process, error, kinds[i]->name);
     }
