@@ -371,6 +371,9 @@ struct agent_page {
     char socket[64];          /* abstract address of the saver, without its leading NUL */
     char message[512];        /* to be written to descriptor 2 on VALUE_SAY */
 
+    uint32_t is_alone;        /* 1: it had one thread and no child when it stopped; the answer to ORDER_DESCRIBE, for the timers that are in the
+                               * page at the stop, is here already */
+
     /* Answer to ORDER_DESCRIBE. */
     uint64_t brk;
     struct agent_range watches; /* struct agent_watches; start 0: none */

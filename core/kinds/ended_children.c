@@ -60,7 +60,8 @@ static int ended_save(struct saving *saving, const struct descriptor *none)
     int error;
 
     (void)none;
-    proc_children(saving->pid, add_child, &gathering);
+    if (!saving->page->is_alone)
+        proc_children(saving->pid, add_child, &gathering);
     error = gathering.error;
     if (!error && gathering.payload.length)
         error = image_write_record(saving->writer, TAG_ENDED_CHILDREN, RECORD_REQUIRED, saving->index, &gathering.payload);

@@ -77,7 +77,7 @@ static void jobs_show(struct reader *reader, FILE *out)
 const struct kind kind_jobs = {
     .name = "jobs",
     .tag = TAG_JOBS,
-    .soon = 1,
+    .late = 1,
     .save = jobs_save,
     .check = jobs_check,
     .last = jobs_last,

@@ -399,7 +399,8 @@ struct last_thread *threads_find(struct last_plan *plan, uint32_t tid, uint32_t 
 uint32_t owners_count(const struct reader *record); /* owners.c */
 uint32_t traits_policy_count(const struct reader *record); /* thread_traits.c: memory policies of ranges */
 
-/* timers.c: the timers that /proc/PID/timers tells of, AGENT_MAX_TIMERS at most, by rising id behind the interval timers. 0 or -errno. */
+uint32_t timers_of_all(struct agent_timer timers[INTERVAL_TIMERS]); /* timers.c: setitimer(2)'s, which are always there; their number */
+/* The timers that /proc/PID/timers tells of, AGENT_MAX_TIMERS at most, by rising id behind the interval timers. 0 or -errno. */
 int timers_list(struct saving *saving, const char *text, struct agent_timer *timers, uint32_t *ret_count);
 uint32_t timers_count(const struct reader *record);
 uint32_t waiting_count(const struct reader *record); /* waiting_signals.c */

@@ -69,7 +69,7 @@ static void sharing_show(struct reader *reader, FILE *out)
 const struct kind kind_sharing = {
     .name = "sharing",
     .tag = TAG_SHARING,
-    .soon = 1,
+    .late = 1,
     .save = sharing_save,
     .check = sharing_check,
     .show = sharing_show,

@@ -54,13 +54,18 @@ static int by_id(const void *a, const void *b)
     return (one->id > two->id) - (one->id < two->id);
 }
 
+uint32_t timers_of_all(struct agent_timer timers[INTERVAL_TIMERS])
+{
+    for (uint32_t i = 0; i < INTERVAL_TIMERS; i++)
+        timers[i] = (struct agent_timer){ .interval_timer = i + 1 };
+    return INTERVAL_TIMERS;
+}
+
 int timers_list(struct saving *saving, const char *text, struct agent_timer *timers, uint32_t *ret_count)
 {
-    uint32_t count = 0;
+    uint32_t count = timers_of_all(timers);
     int error = 0;
 
-    for (; count < INTERVAL_TIMERS; count++)
-        timers[count] = (struct agent_timer){ .interval_timer = count + 1 };
     for (const char *at = strstr(text, "ID: "); !error && at; at = strstr(at + 1, "\nID: "), at += !!at) {
         if (count == AGENT_MAX_TIMERS)
             error = refuse(saving, "R-TIMER", "more than %d timers", AGENT_MAX_TIMERS - INTERVAL_TIMERS);
@@ -183,7 +188,7 @@ static void timers_show(struct reader *reader, FILE *out)
 const struct kind kind_timers = {
     .name = "timers",
     .tag = TAG_TIMERS,
-    .soon = 1,
+    .late = 1,
     .save = timers_save,
     .check = timers_check,
     .last = timers_last,

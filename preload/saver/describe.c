@@ -61,13 +61,12 @@ static int read_flags(struct process *process)
 }
 
 /* A fork leaves mappings out, and adds none: so what is as large is the same. */
-static int is_as_large(int pid, int other)
+static int twin_is_as_large(const struct saving *saving)
 {
-    char *one = proc_read(pid, "statm", NULL), *two = proc_read(other, "statm", NULL);
-    int is = one && two && strtoull(one, NULL, 10) == strtoull(two, NULL, 10);
+    char *twin = proc_read(saving->view, "statm", NULL);
+    int is = twin && strtoull(twin, NULL, 10) * PAGE_BYTES == saving->stat[STAT_MEMORY];
 
-    free(one);
-    free(two);
+    free(twin);
     return is;
 }
 
@@ -84,7 +83,7 @@ static int mark_copies(struct process *process)
     char *text;
     int error;
 
-    if (saving->view == saving->pid || is_as_large(saving->pid, saving->view))
+    if (saving->view == saving->pid || twin_is_as_large(saving))
         return memory_mark_copies(saving, &saving->mappings, process->page);
     text = proc_read(saving->view, "maps", NULL);
     error = text ? mappings_parse(text, &twin) : -errno;

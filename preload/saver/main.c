@@ -300,7 +300,11 @@ static int check_script(struct step *step)
 static int look_meanwhile(struct process *process)
 {
     int status = signals_look(process);
-    return status ? status : describe_process(process);
+
+    if (!status)
+        status = describe_process(process);
+    twins_give_way(process->step);
+    return status;
 }
 
 /* It has one now; those of others are still being made. */

@@ -323,7 +323,8 @@ int members_look(struct step *step, int *ret_pending, int *ret_news)
             *ret_news = 1;
         }
     for (struct process *process = step->processes; process; process = process->next)
-        proc_children(process->pid, add_child, &look);
+        if (!process->is_parked || !process->page->is_alone)
+            proc_children(process->pid, add_child, &look);
     *ret_news |= look.news;
     for (struct process *process = step->processes, *next; process && !status; process = next) {
         next = process->next;

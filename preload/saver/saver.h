@@ -45,6 +45,7 @@ struct process {
     int is_parked;            /* and all its threads have obeyed */
     struct stopping *stopping; /* stop.c's own, while they have not */
     int main_has_ended;
+    int is_described;         /* it has said already what ORDER_DESCRIBE asks for */
     uint64_t memory;          /* bytes of its own and shared memory, before it was stopped */
     int signals_wait;         /* 1: for some thread */
     int twin_is_ordered;      /* 1: memory is not short */
@@ -72,6 +73,7 @@ struct step {
     int without_twin;         /* 1: the last one was killed; the programs themselves are read */
     int is_passing;           /* 1: what was refused is mostly there for a moment only */
     int lost;                 /* 1: whose memory was read has ended meanwhile */
+    int keeps_turn;           /* 1: the machine is busy with others: twin.c */
     int64_t stopped_at, ran_on_at;
     int64_t forks; /* nanoseconds that they took, each for itself */
     int64_t forbidden_since;  /* when this saver began to wait; 0: it has not */
@@ -160,6 +162,7 @@ void describe_free(struct process *process);
 
 /* twin.c: exit status. */
 void twins_order(struct step *step);                    /* programs fork while we do something else, */
+void twins_give_way(struct step *step);                 /* sometimes; */
 int twin_take(struct process *process);                 /* and this waits for one: the view is it, or else the process itself */
 int twin_copy(struct process *process);                 /* what the twin lacks */
 int twins_leave(struct step *step);                     /* the descriptors: the programs may run on */

@@ -50,6 +50,9 @@ int signals_list_timers(struct process *process)
     free(text);
     if (error)
         return fail_with(process, error, "the program's timers cannot be read");
+    process->is_described = process->page->is_alone && count == process->page->timer_count;
+    if (process->is_described)
+        return 0;
     if (count > AGENT_FEW_TIMERS && (status = make_room(process, offsetof(struct agent_page, timers), count * sizeof *timers)))
         return status;
     memcpy(process->page->timers, timers, count * sizeof *timers);

@@ -177,6 +177,20 @@ static int scan_threads(struct process *process, uint32_t *ret_tid, uint32_t *re
     return *ret_count ? running : -ESRCH;
 }
 
+/* The first look at a process of one thread needs no list of them: should it have become more, the next look finds out. */
+static int begin_with_threads(struct process *process, uint32_t *ret_tid, uint32_t *ret_count)
+{
+    struct sent *sent = &process->stopping->sent;
+
+    if (sent->look || proc_threads(process->pid) != 1 || send(process->pid, process->page->pid, STOP_SIGNAL, process->page->token))
+        return scan_threads(process, ret_tid, ret_count);
+    sent->look++;
+    was_sent(sent, process->page->pid);
+    *ret_tid = process->page->pid;
+    *ret_count = 1;
+    return 1;
+}
+
 /* Memory for a part of the page that tmpfs cannot refuse any more when the program writes to it; and seen by us, while nobody waits. */
 static int make_part(const struct process *process, size_t from, size_t end)
 {
@@ -287,6 +301,8 @@ static void begin_stop(struct process *process)
     page->saver_pid = (uint32_t)getpid();
     page->message[0] = 0;
     page->woken_count = 0;
+    page->is_alone = 0;
+    page->timer_count = timers_of_all(page->timers);
     __atomic_store_n(&page->wanted, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&page->token, token, __ATOMIC_SEQ_CST);
     stop_order_give(process, ORDER_STOP);
@@ -344,7 +360,7 @@ static int look_at_threads(struct process *process, uint32_t *ret_tid)
         return 0;
     *ret_tid = 0;
     if (!running && !is_parked_alone(process))
-        running = scan_threads(process, ret_tid, &count);
+        running = begin_with_threads(process, ret_tid, &count);
     if (running < 0 && running != -ESRCH)
         return fail(process->step, EXIT_SYSTEM, "no checkpoint: the stop signal cannot be queued: %s", strerror(-running));
     if (page->parked > page->thread_room)
@@ -521,18 +537,18 @@ static int ask_for_ipc(struct process *process)
     return stop_order(process, ORDER_IPC) ? fail(process->step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer") : 0;
 }
 
-/* All obey at the same time. */
+/* All obey at the same time; many have said it already. */
 static int describe_all(struct step *step)
 {
     int status = 0;
 
     for (struct process *process = step->processes; process && !status; process = process->next) {
         status = signals_list_timers(process);
-        if (!status)
+        if (!status && !process->is_described)
             stop_order_give(process, ORDER_DESCRIBE);
     }
     for (struct process *process = step->processes; process && !status; process = process->next) {
-        if (stop_order_wait(process))
+        if (!process->is_described && stop_order_wait(process))
             status = fail(step, EXIT_SYSTEM, "no checkpoint: the program's agent does not answer");
         if (!status)
             status = ask_for_ipc(process);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -125,12 +126,31 @@ static int await_answer(const struct agent_page *page, enum twin_answer wanted)
     return 1;
 }
 
+enum { NAP_NANOSECONDS = 500000, NAPS = 40 };
+
+static int stands(const struct process *process)
+{
+    const struct agent_page *page = process->page;
+    return __atomic_load_n(&page->answer, __ATOMIC_SEQ_CST) == process->last_order && __atomic_load_n(&page->twin_answer, __ATOMIC_SEQ_CST) >= TWIN_STANDS;
+}
+
+/* The row goes on by itself. Were we woken for each of its twins, we would be so on the CPU of the process that forks next. */
+static void nap_beside_row(const struct process *process)
+{
+    const struct timespec nap = { .tv_nsec = NAP_NANOSECONDS };
+
+    for (int i = 0; process->next && i < NAPS && !stands(process); i++)
+        nanosleep(&nap, NULL);
+}
+
 int twin_take(struct process *process)
 {
     int error;
 
     if (process->saving.view)
         return 0;
+    if (process->twin_is_ordered)
+        nap_beside_row(process);
     error = process->twin_is_ordered ? stop_order_wait(process) : -ENOMEM;
     stop_wake(&process->page->turn); /* if who was to fork behind it went to sleep too late for that */
     if (error || !await_answer(process->page, TWIN_STANDS))
@@ -203,12 +223,27 @@ void twins_order(struct step *step)
     int is_short = memory_is_short(step) || text_list_holds(getenv(ENV_TEST_FAIL), "fork");
 
     note_subreapers(step);
+    step->keeps_turn = 0;
     for (struct process *process = step->processes; process; process = process->next) {
         process->saving.test_fail = getenv(ENV_TEST_FAIL);
         process->twin_is_ordered = !is_short;
     }
     if (!is_short)
         order_twins(step);
+}
+
+enum { LONG_WAY_NANOSECONDS = 2000000 };
+
+/* The next to fork may have been woken on our CPU, and would wait there for our turn to end. Where others compute, too, a turn that is given
+ * away comes back late: then it is kept. */
+void twins_give_way(struct step *step)
+{
+    int64_t began = now_nanoseconds();
+
+    if (step->keeps_turn || !step->processes->next)
+        return;
+    sched_yield();
+    step->keeps_turn = now_nanoseconds() - began > LONG_WAY_NANOSECONDS;
 }
 
 static int has_twin(const struct process *process)

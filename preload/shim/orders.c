@@ -9,6 +9,8 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 
 #include "../../core/floor/syscalls.h"
@@ -185,6 +187,22 @@ static int describe(struct agent_page *page)
     if (page->libc_signal)
         page->actions[LIBC_SIGNAL - 1] = shim.libc_action;
     return 0;
+}
+
+/* One thread and no child: what it says of itself as soon as it stands still holds when all others stand. */
+static int is_alone(void)
+{
+    struct stat tasks;
+    siginfo_t none;
+
+    return !SYS_CALL(stat, "/proc/self/task", &tasks, 0, 0, 0, 0) && tasks.st_nlink == 2 + 1 &&
+           SYS_CALL(waitid, P_ALL, 0, &none, WEXITED | WSTOPPED | WCONTINUED | WNOWAIT | WNOHANG | __WALL, 0, 0) == -ECHILD;
+}
+
+void orders_describe_early(struct agent_page *page)
+{
+    if (is_alone())
+        page->is_alone = !describe(page);
 }
 
 /* The saver may die, and everybody be freed, while we wait for the other thread. */

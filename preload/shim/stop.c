@@ -200,6 +200,8 @@ static int park_in_slot(struct agent_page *page, uint64_t token, ucontext_t *fra
         return 1;
     }
     traits_note(&page->traits[slot]); /* before the slot counts as filled */
+    if (slot == 0)
+        orders_describe_early(page);
     describe_thread(&page->threads[slot], frame, &context);
     sys_futex(&page->parked, FUTEX_WAKE, 1, NULL); /* the saver waits there for the next one */
     if (slot == 0) {

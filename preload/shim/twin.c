@@ -21,6 +21,7 @@
 #include "../../core/floor/text.h"
 #include "shim.h"
 
+/* When nobody shares the memory with it any more: or the kernel looks through all processes for those that volunteer, too. */
 static void volunteer_to_the_oom_killer(void)
 {
     long fd = sys_openat(AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC, 0);
@@ -34,7 +35,6 @@ static void leave_descriptors(void)
 {
     if (SYS_CALL(close_range, 0, ~0U, CLOSE_RANGE_UNSHARE, 0, 0, 0))
         sys_exit_group(1);
-    volunteer_to_the_oom_killer();
 }
 
 static void answer(struct agent_page *page, enum twin_answer answer)
@@ -78,6 +78,7 @@ static __attribute__((noreturn)) void twin_run(struct agent_page *page)
     }
     answer(page, TWIN_HAS_LEFT);
     await_order(page, token, TWIN_MEET);
+    volunteer_to_the_oom_killer();
     socket = handles_connect(page->socket);
     if (socket < 0 || handles_send((int)socket, handles_of_memory, HANDLES_OF_MEMORY))
         sys_exit_group(1);
@@ -111,7 +112,7 @@ static long fork_twin(struct agent_page *page, int is_child)
     page->twin_pid = -EAGAIN;
     pid = SYS_CALL(clone, CLONE_FILES | CLONE_PARENT_SETTID | (is_child ? STOP_SIGNAL : 0), 0, place, 0, 0, 0);
     if (pid == 0 && page->twin_order >= TWIN_LEAVE)
-        leave_descriptors(); /* before two share that memory: then the kernel looks through all processes for those that volunteer, too */
+        leave_descriptors();
     if (pid == 0 && is_child)
         twin_run(page);
     if (pid == 0)
