@@ -232,20 +232,24 @@ static int become(void *context)
     return plan_jump(own);
 }
 
-/* What must be added to the host's clock for the program's to go on. */
-static void clock_offset(clockid_t clock, const char *name, const int64_t then[2], int64_t ret_offset[2])
+/* Seconds and nanoseconds that must be added to the host's clock for the program's to go on. */
+static void clock_offset(clockid_t clock, int64_t own, const int64_t then[2], int64_t ret_offset[2])
 {
-    struct timespec now;
+    int64_t ahead = then[0] * 1000000000 + then[1] - (clock_now(clock) - own);
+
+    ret_offset[0] = ahead / 1000000000;
+    ret_offset[1] = ahead % 1000000000;
+    if (ret_offset[1] < 0)
+        ret_offset[0]--, ret_offset[1] += 1000000000;
+}
+
+static void plan_clocks(const struct restoring *first, struct bubble_plan *bubble)
+{
     int64_t own[2];
 
-    clock_gettime(clock, &now);
-    proc_clock_offset(getpid(), name, own);
-    ret_offset[0] = then[0] - (now.tv_sec - own[0]);
-    ret_offset[1] = then[1] - (now.tv_nsec - own[1]);
-    while (ret_offset[1] < 0)
-        ret_offset[0]--, ret_offset[1] += 1000000000;
-    while (ret_offset[1] >= 1000000000)
-        ret_offset[0]++, ret_offset[1] -= 1000000000;
+    proc_clock_offsets(getpid(), own);
+    clock_offset(CLOCK_MONOTONIC, own[0], first->monotonic, bubble->monotonic_offset);
+    clock_offset(CLOCK_BOOTTIME, own[1], first->boottime, bubble->boottime_offset);
 }
 
 /* Each process in turn. What is found of the whole (what is missing, what they share) is handed on from one to the next, and is
@@ -382,8 +386,7 @@ static int restart(const char *path, struct restoring *restoring)
     text_from_uuid(image.header.run, uuid);
     snprintf(registry, sizeof registry, REGISTRY_ROOT "%u", geteuid());
     snprintf(run_directory, sizeof run_directory, "%s/%s", registry, uuid);
-    clock_offset(CLOCK_MONOTONIC, "monotonic", tree.processes[0].monotonic, bubble.monotonic_offset);
-    clock_offset(CLOCK_BOOTTIME, "boottime", tree.processes[0].boottime, bubble.boottime_offset);
+    plan_clocks(tree.processes, &bubble);
     return bubble_run(&bubble);
 }
 

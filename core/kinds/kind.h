@@ -78,6 +78,7 @@ struct saving {
     uint32_t thread_count;
     char *status;         /* of /proc/PID, once all threads stand */
     uint64_t stat[STAT_FIELDS]; /* the same of another file */
+    int64_t clocks_ahead[2]; /* clock_ahead()'s own */
     int has_terminal;     /* process.c's own: 1: a controlling one, that is not of the step */
     int job_stop;         /* the signal by which job control had stopped it; 0: none */
     int job_is_reported;  /* 1: its parent has been told, */
@@ -244,10 +245,11 @@ int file_identity_take(const char *path, int with_hash, struct file_identity *re
 int file_identity_check(struct restoring *restoring, const char *path, const struct file_identity *identity);
 
 int64_t clock_now(clockid_t clock); /* nanoseconds, as we see it ourselves */
-/* How far a clock of the program's is ahead of ours: it may be in another time namespace. Nanoseconds. */
+/* How far a clock of the program's is ahead of ours, since that was looked at: it may be in another time namespace. Nanoseconds. */
+void clocks_look(struct saving *saving);
 int64_t clock_ahead(const struct saving *saving, clockid_t clock);
-/* Seconds and nanoseconds that are added to "monotonic" or "boottime" in the time namespace of a process. */
-void proc_clock_offset(int pid, const char *clock, int64_t ret_offset[2]);
+/* Nanoseconds that are added to CLOCK_MONOTONIC and CLOCK_BOOTTIME in the time namespace of a process. */
+void proc_clock_offsets(int pid, int64_t ret_offsets[2]);
 
 /* Every descriptor record starts so. */
 struct descriptor_record {

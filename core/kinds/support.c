@@ -421,14 +421,18 @@ int file_identity_check(struct restoring *restoring, const char *path, const str
     return 1;
 }
 
-void proc_clock_offset(int pid, const char *clock, int64_t offset[2])
+void proc_clock_offsets(int pid, int64_t offsets[2])
 {
+    static const char *const names[2] = { "monotonic", "boottime" };
     char *text = proc_read(pid, "timens_offsets", NULL);
-    const char *line = text ? strstr(text, clock) : NULL;
 
-    offset[0] = offset[1] = 0;
-    if (line)
-        sscanf(line + strlen(clock), "%" SCNd64 " %" SCNd64, &offset[0], &offset[1]);
+    for (int i = 0; i < 2; i++) {
+        const char *line = text ? strstr(text, names[i]) : NULL;
+        int64_t seconds = 0, nanoseconds = 0;
+        if (line)
+            sscanf(line + strlen(names[i]), "%" SCNd64 " %" SCNd64, &seconds, &nanoseconds);
+        offsets[i] = seconds * 1000000000 + nanoseconds;
+    }
     free(text);
 }
 
@@ -440,25 +444,22 @@ int64_t clock_now(clockid_t clock)
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-static int64_t offset_of(int pid, int is_boottime)
-{
-    int64_t offset[2];
-
-    proc_clock_offset(pid, is_boottime ? "boottime" : "monotonic", offset);
-    return offset[0] * INT64_C(1000000000) + offset[1];
-}
-
-int64_t clock_ahead(const struct saving *saving, clockid_t clock)
+void clocks_look(struct saving *saving)
 {
     static int64_t own[2];
     static int is_known;
 
-    if (clock != CLOCK_MONOTONIC && clock != CLOCK_BOOTTIME)
-        return 0;
-    for (int i = 0; i < 2 && !is_known; i++)
-        own[i] = offset_of(getpid(), i);
+    if (!is_known)
+        proc_clock_offsets(getpid(), own);
     is_known = 1;
-    return offset_of(saving->pid, clock == CLOCK_BOOTTIME) - own[clock == CLOCK_BOOTTIME];
+    proc_clock_offsets(saving->pid, saving->clocks_ahead);
+    for (int i = 0; i < 2; i++)
+        saving->clocks_ahead[i] -= own[i];
+}
+
+int64_t clock_ahead(const struct saving *saving, clockid_t clock)
+{
+    return clock == CLOCK_MONOTONIC ? saving->clocks_ahead[0] : clock == CLOCK_BOOTTIME ? saving->clocks_ahead[1] : 0;
 }
 
 static int compare_number(const void *number, const void *descriptor)

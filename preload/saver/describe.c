@@ -312,6 +312,7 @@ static int describe(struct process *process, int look, const char *maps)
     if (error)
         return fail_with(process, error, "the program's state cannot be read");
     process->saving.look = look;
+    clocks_look(&process->saving);
     status = describe_mappings(process, maps);
     return status ? status : describe_descriptors(process);
 }

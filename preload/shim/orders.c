@@ -150,7 +150,6 @@ static void describe_memory(struct agent_page *page)
     uint64_t mask = ~UINT64_C(0);
     long value;
 
-    describe_keys(page);
     page->lock_future = lock_future();
     value = sys_prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0);
     page->thp_disabled = value > 0 ? (uint32_t)value : 0;
@@ -182,11 +181,13 @@ static int describe(struct agent_page *page)
     sys_prctl(PR_GET_CHILD_SUBREAPER, (uint64_t)&page->subreaper, 0, 0, 0);
     sys_prctl(PR_GET_PDEATHSIG, (uint64_t)&page->parent_death, 0, 0, 0);
     page->no_new_privileges = (uint32_t)sys_prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
-    for (int i = 0; i < AGENT_SIGNALS; i++)
-        sys_rt_sigaction(i + 1, NULL, &page->actions[i]);
-    if (page->libc_signal)
-        page->actions[LIBC_SIGNAL - 1] = shim.libc_action;
     return 0;
+}
+
+void orders_describe_inherited(struct agent_page *page)
+{
+    describe_keys(page);
+    stop_list_actions(page->actions);
 }
 
 /* One thread and no child: what it says of itself as soon as it stands still holds when all others stand. */
@@ -289,6 +290,7 @@ static long obey(struct agent_page *page, uint32_t order)
         return messages_look(page);
     case ORDER_HANDLES: /* the saver also looks at our /proc: orders_obey undoes this */
         sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+        orders_describe_inherited(page);
         return hand_over(page, handles_of_memory, HANDLES_OF_MEMORY);
     case ORDER_WAKE_CHILD:
         return jobs_wake_child(page, (int)page->argument);

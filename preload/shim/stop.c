@@ -295,6 +295,14 @@ static void trigger_signal(int number, siginfo_t *info, void *frame)
     resume_settle(frame);
 }
 
+void stop_list_actions(struct agent_action actions[AGENT_SIGNALS])
+{
+    for (int i = 0; i < AGENT_SIGNALS; i++)
+        sys_rt_sigaction(i + 1, NULL, &actions[i]);
+    if (actions[LIBC_SIGNAL - 1].handler == (uint64_t)libc_signal)
+        actions[LIBC_SIGNAL - 1] = shim.libc_action;
+}
+
 /* The kernel's own structure: libc's sigaction() would put its restorer and take locks. */
 void stop_set_handler(int number)
 {
