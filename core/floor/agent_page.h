@@ -158,6 +158,13 @@ struct agent_action {
     uint64_t mask;
 };
 
+/* What a fork inherits. */
+struct agent_inherited {
+    uint32_t keys;       /* bit N: protection key N (pkeys(7)) is the program's */
+    uint32_t kernel_key; /* the one that the kernel took for memory that may only be executed; 0: none */
+    struct agent_action actions[AGENT_SIGNALS]; /* of signal index + 1 */
+};
+
 enum { INTERVAL_TIMERS = 3 };
 
 /* An interval timer (setitimer(2)) or a POSIX timer (timer_create(2)). */
@@ -394,9 +401,7 @@ struct agent_page {
     uint64_t widest_cpus[AGENT_MASK_WORDS]; /* the twin's answer: all that its cpuset has; 0: no twin */
     uint32_t ipc_count;         /* of `ipc`; AGENT_MAX_IPC + 1: more than fit */
     uint32_t undo_count;
-    uint32_t keys;              /* bit N: protection key N (pkeys(7)) is the program's */
-    uint32_t kernel_key;        /* the one that the kernel took for memory that may only be executed; 0: none */
-    struct agent_action actions[AGENT_SIGNALS]; /* of signal index + 1 */
+    uint64_t inherited;         /* address of struct agent_inherited, also in the twin */
 
     struct agent_terminal terminal;             /* answer to ORDER_TERMINAL */
 

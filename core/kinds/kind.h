@@ -92,7 +92,8 @@ struct saving {
     const struct descriptor **by_file; /* in the first process those of all: by device, inode, process and number */
     size_t by_file_count;
     uint64_t page_device, page_inode; /* of the agent page, which is not the program's */
-    int memory;           /* /proc/self/mem of view, */
+    struct agent_inherited inherited; /* told by the view, with: */
+    int memory;           /* its /proc/self/mem, */
     int pagemap;          /* and pagemap */
     int copies;           /* memfd with what a twin does not inherit, or -1 */
     int64_t deadline;     /* CLOCK_MONOTONIC nanoseconds; INT64_MAX: none */

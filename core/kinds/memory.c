@@ -361,7 +361,7 @@ static int refuse_flags(struct saving *saving)
             return refuse(saving, "R-HUGETLB", "memory of huge pages at %#" PRIx64, mapping->start);
         if (mapping->flags & MAPPING_SHADOW_STACK)
             return refuse(saving, "R-SHADOW-STACK", "a thread has a shadow stack at %#" PRIx64, mapping->start);
-        if (mapping->key == saving->page->kernel_key)
+        if (mapping->key == saving->inherited.kernel_key)
             mapping->key = 0; /* which the kernel gives it again */
     }
     return 0;
@@ -405,8 +405,8 @@ static int collect(struct saving *saving, struct parts *parts)
     parts->record.no_exec_gain = page->no_exec_gain;
     parts->record.merges = page->merges;
     parts->record.barriers = page->barriers;
-    parts->record.keys = page->keys;
-    parts->record.kernel_key = page->kernel_key;
+    parts->record.keys = saving->inherited.keys;
+    parts->record.kernel_key = saving->inherited.kernel_key;
     if (!error)
         error = refuse_flags(saving);
     if (!error)

@@ -14,7 +14,7 @@ static int signals_save(struct saving *saving, const struct descriptor *none)
     struct signals_record record;
 
     (void)none;
-    memcpy(record.actions, saving->page->actions, sizeof record.actions);
+    memcpy(record.actions, saving->inherited.actions, sizeof record.actions);
     return save_record(saving, TAG_SIGNALS, &record, sizeof record);
 }
 

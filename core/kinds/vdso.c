@@ -161,10 +161,10 @@ static int is_inside(const struct mapping *vdso, uint64_t address)
     return address >= vdso->start && address < vdso->end;
 }
 
-static int is_restorer(const struct agent_page *page, uint64_t address)
+static int is_restorer(const struct agent_inherited *inherited, uint64_t address)
 {
     for (int i = 0; address && i < AGENT_SIGNALS; i++)
-        if (page->actions[i].restorer == address)
+        if (inherited->actions[i].restorer == address)
             return 1;
     return 0;
 }
@@ -173,7 +173,7 @@ static int is_restorer(const struct agent_page *page, uint64_t address)
 static int holds_frame(const struct saving *saving, const struct mapping *vdso, const uint64_t *words, size_t count)
 {
     for (size_t i = 0; i + (FRAME_CONTEXT + FRAME_PLACE) / 8 < count; i++)
-        if (is_restorer(saving->page, words[i]) && is_inside(vdso, words[i + (FRAME_CONTEXT + FRAME_PLACE) / 8]))
+        if (is_restorer(&saving->inherited, words[i]) && is_inside(vdso, words[i + (FRAME_CONTEXT + FRAME_PLACE) / 8]))
             return 1;
     return 0;
 }

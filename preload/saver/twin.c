@@ -98,6 +98,17 @@ static int memory_is_short(const struct step *step)
     return step->without_twin || text_list_holds(getenv(ENV_TEST_FAIL), "memory") || needs > has || needs > room;
 }
 
+static int take_memory(struct process *process, const int handles[2])
+{
+    struct saving *saving = &process->saving;
+
+    saving->memory = handles[0];
+    saving->pagemap = handles[1];
+    return pread(saving->memory, &saving->inherited, sizeof saving->inherited, (off_t)process->page->inherited) == sizeof saving->inherited
+               ? 0
+               : fail_with(process, -ESRCH, "the program's memory cannot be read");
+}
+
 /* The process without a twin is read itself; it makes itself dumpable until it runs on. */
 static int take_handles(struct process *process)
 {
@@ -107,9 +118,7 @@ static int take_handles(struct process *process)
     error = meeting_order(process, ORDER_HANDLES, handles, 2);
     if (error)
         return fail_with(process, error, "the program's memory cannot be opened");
-    process->saving.memory = handles[0];
-    process->saving.pagemap = handles[1];
-    return 0;
+    return take_memory(process, handles);
 }
 
 /* 0: it has died. */
@@ -309,9 +318,7 @@ static int meet(struct process *process)
         error = (int)passing_receive(process->twin, handles, 2, 0);
     if (error)
         return fail_with(process, error, "the twin does not answer");
-    process->saving.memory = handles[0];
-    process->saving.pagemap = handles[1];
-    return 0;
+    return take_memory(process, handles);
 }
 
 int twins_meet(struct step *step)

@@ -117,8 +117,11 @@ static int is_given(long key)
     return SYS_CALL(pkey_mprotect, 0xffff800000000000, PAGE_BYTES, 0, key, 0, 0) == -ENOMEM;
 }
 
+/* Not in the page: a twin of a saver that has died may be as late as that it writes while the next saver reads. */
+static struct agent_inherited inherited;
+
 /* The program's, and the one that the kernel takes for memory that may only be executed: it is in use, but given to nobody. */
-static void describe_keys(struct agent_page *page)
+static void describe_keys(void)
 {
     enum { KEYS = 16 };
     uint32_t free = 1; /* key 0 is that of all memory */
@@ -130,19 +133,19 @@ static void describe_keys(struct agent_page *page)
     for (key = 1; key < KEYS; key++)
         if (free >> key & 1)
             SYS_CALL(pkey_free, key, 0, 0, 0, 0, 0);
-    page->keys = page->kernel_key = 0;
+    inherited.keys = inherited.kernel_key = 0;
     for (key = 1; key < KEYS; key++) {
         if (free >> key & 1)
             continue;
         if (is_given(key)) {
-            page->keys |= 1U << key;
+            inherited.keys |= 1U << key;
         } else {
-            page->kernel_key = (uint32_t)key;
+            inherited.kernel_key = (uint32_t)key;
             taken++;
         }
     }
     if (taken > 1)
-        page->kernel_key = 0; /* a CPU without keys */
+        inherited.kernel_key = 0; /* a CPU without keys */
 }
 
 static void describe_memory(struct agent_page *page)
@@ -166,6 +169,7 @@ static int describe(struct agent_page *page)
     shim.stderr_held = (uint32_t)stop_has_stderr();
     watches_describe(page);
     exclude_describe(page);
+    page->inherited = (uint64_t)&inherited;
     page->brk = (uint64_t)SYS_CALL(brk, 0, 0, 0, 0, 0, 0);
     describe_memory(page);
     timers_note(page); /* before the signals that wait: see timers_note_signal() */
@@ -184,10 +188,10 @@ static int describe(struct agent_page *page)
     return 0;
 }
 
-void orders_describe_inherited(struct agent_page *page)
+void orders_describe_inherited(void)
 {
-    describe_keys(page);
-    stop_list_actions(page->actions);
+    describe_keys();
+    stop_list_actions(inherited.actions);
 }
 
 /* One thread and no child: what it says of itself as soon as it stands still holds when all others stand. */
@@ -290,7 +294,7 @@ static long obey(struct agent_page *page, uint32_t order)
         return messages_look(page);
     case ORDER_HANDLES: /* the saver also looks at our /proc: orders_obey undoes this */
         sys_prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-        orders_describe_inherited(page);
+        orders_describe_inherited();
         return hand_over(page, handles_of_memory, HANDLES_OF_MEMORY);
     case ORDER_WAKE_CHILD:
         return jobs_wake_child(page, (int)page->argument);

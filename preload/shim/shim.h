@@ -130,7 +130,7 @@ int stub_must_stay(const struct agent_page *page); /* orphans come to the progra
 
 /* orders.c (island) */
 void orders_obey(struct agent_page *page, uint64_t token);                   /* slot 0 */
-void orders_describe_inherited(struct agent_page *page); /* the twin's answer for the program, or without one the program's */
+void orders_describe_inherited(void); /* by the twin, or without one by the program */
 void orders_describe_early(struct agent_page *page); /* before slot 0 counts as filled; of a process that can: ORDER_DESCRIBE is not needed then */
 void orders_wait(struct agent_page *page, uint64_t token, uint32_t release); /* the others */
 int orders_saver_lives(const struct agent_page *page);

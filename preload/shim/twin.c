@@ -79,7 +79,7 @@ static __attribute__((noreturn)) void twin_run(struct agent_page *page)
     answer(page, TWIN_HAS_LEFT);
     await_order(page, token, TWIN_MEET);
     volunteer_to_the_oom_killer();
-    orders_describe_inherited(page);
+    orders_describe_inherited();
     socket = handles_connect(page->socket);
     if (socket < 0 || handles_send((int)socket, handles_of_memory, HANDLES_OF_MEMORY))
         sys_exit_group(1);
