@@ -345,7 +345,8 @@ static int is_parked_alone(const struct process *process)
 {
     const struct agent_page *page = process->page;
 
-    return __atomic_load_n(&page->parked, __ATOMIC_SEQ_CST) == 1 && is_parked(page, page->pid) && proc_threads(process->pid) == 1;
+    return __atomic_load_n(&page->parked, __ATOMIC_SEQ_CST) == 1 && is_parked(page, page->pid) &&
+           (page->is_alone || proc_threads(process->pid) == 1);
 }
 
 /* One look at a process that has the order. *ret_tid: a thread that has not come; 0: all have, or it has ended. Exit status. */
@@ -435,11 +436,11 @@ static int look_closer(struct process *process, uint32_t tid)
     return obstacles_look(process, obstacle, obstacle->tid ? obstacle->tid : tid) ? EXIT_REFUSED : 0;
 }
 
-/* Those that have not come: how many, one of them, and a thread of it. */
+/* Those that have not come: how many, one of them, a thread of it, and how many of its threads had parked before the look. */
 struct late {
     int count;
     struct process *process;
-    uint32_t tid;
+    uint32_t tid, parked;
 };
 
 /* One look at all that have pages. */
@@ -449,11 +450,12 @@ static int look_at_all(struct step *step, struct late *ret_late)
 
     *ret_late = (struct late){ 0 };
     for (struct process *process = step->processes; process && !status; process = process->next) {
-        uint32_t tid;
+        uint32_t tid, parked;
         if (!process->page || process->is_parked)
             continue;
         if (!process->stopped)
             status = give_stop(process);
+        parked = __atomic_load_n(&process->page->parked, __ATOMIC_SEQ_CST);
         if (!status && process->stopped)
             status = look_at_threads(process, &tid);
         if (!status && process->waits_for_parent && !process->stopped) {
@@ -462,7 +464,7 @@ static int look_at_all(struct step *step, struct late *ret_late)
             continue;
         else if (!may_be_on_its_way(process))
             status = look_closer(process, tid);
-        *ret_late = (struct late){ ret_late->count + 1, process, tid };
+        *ret_late = (struct late){ ret_late->count + 1, process, tid, parked };
     }
     return status;
 }
@@ -517,7 +519,7 @@ static int stop_everybody(struct step *step)
         if (is_over(step, &patience, late.count + pending))
             return fail_late(step, &late);
         if (late.count)
-            wait_word(&late.process->page->parked, late.process->page->parked, 1);
+            wait_word(&late.process->page->parked, late.parked, 1);
         else
             poll(NULL, 0, 1);
     }
