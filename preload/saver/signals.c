@@ -50,7 +50,7 @@ int signals_list_timers(struct process *process)
     free(text);
     if (error)
         return fail_with(process, error, "the program's timers cannot be read");
-    process->is_described = process->page->is_alone && count == process->page->timer_count;
+    process->is_described = process->page->is_alone && process->saving.thread_count == 1 && count == process->page->timer_count;
     if (process->is_described)
         return 0;
     if (count > AGENT_FEW_TIMERS && (status = make_room(process, offsetof(struct agent_page, timers), count * sizeof *timers)))

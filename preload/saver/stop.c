@@ -345,8 +345,7 @@ static int is_parked_alone(const struct process *process)
 {
     const struct agent_page *page = process->page;
 
-    return __atomic_load_n(&page->parked, __ATOMIC_SEQ_CST) == 1 && is_parked(page, page->pid) &&
-           (page->is_alone || proc_threads(process->pid) == 1);
+    return __atomic_load_n(&page->parked, __ATOMIC_SEQ_CST) == 1 && is_parked(page, page->pid) && proc_threads(process->pid) == 1;
 }
 
 /* One look at a process that has the order. *ret_tid: a thread that has not come; 0: all have, or it has ended. Exit status. */

@@ -137,10 +137,13 @@ static int await_answer(const struct agent_page *page, enum twin_answer wanted)
 
 enum { NAP_NANOSECONDS = 500000, NAPS = 40 };
 
-static int stands(const struct process *process)
+/* Its turn is over: the twin stands, or there will be none. */
+static int has_had_its_turn(const struct process *process)
 {
     const struct agent_page *page = process->page;
-    return __atomic_load_n(&page->answer, __ATOMIC_SEQ_CST) == process->last_order && __atomic_load_n(&page->twin_answer, __ATOMIC_SEQ_CST) >= TWIN_STANDS;
+
+    return __atomic_load_n(&page->answer, __ATOMIC_SEQ_CST) == process->last_order &&
+           (page->result || __atomic_load_n(&page->twin_answer, __ATOMIC_SEQ_CST) >= TWIN_STANDS);
 }
 
 /* The row goes on by itself. Were we woken for each of its twins, we would be so on the CPU of the process that forks next. */
@@ -148,7 +151,7 @@ static void nap_beside_row(const struct process *process)
 {
     const struct timespec nap = { .tv_nsec = NAP_NANOSECONDS };
 
-    for (int i = 0; process->next && i < NAPS && !stands(process); i++)
+    for (int i = 0; process->next && i < NAPS && !has_had_its_turn(process); i++)
         nanosleep(&nap, NULL);
 }
 
