@@ -132,7 +132,9 @@ class Bench:
     # ---- ending ----
 
     def end(self, process):
-        """SIGKILL, as a fallen node would do; the page of such a program is swept by us."""
+        """SIGKILL, as a fallen node would do; the page of such a program is swept by us, if it was ever asked for one."""
+        if process.poll() is None:
+            self.remember_run(process.pid)
         process.send_signal(signal.SIGKILL)
         process.wait()
         self.started.remove(process)
@@ -184,7 +186,6 @@ def start_hog(bench, megabytes):
     wait_for(lambda: hog.poll() is not None or any('ready' in line for line in read_lines(log)), 120, 'hog')
     if hog.poll() is not None:
         raise Failed(f'hog ended: {bench.said()}')
-    bench.remember_run(hog.pid)
     settle()
     return hog
 
@@ -299,7 +300,6 @@ def measure_tree(bench, options, count):
     wait_for(lambda: tree.poll() is not None or read_lines(output), 120, 'the tree')
     if tree.poll() is not None:
         raise Failed(f'the tree ended: {bench.said()}')
-    bench.remember_run(tree.pid)
     figure = Figure(f'pause of {count} processes, against its forks and {EACH_PROCESS_MS} ms each', 'ms', 1)
     forks, bare = [], []
     for i in range(options.rounds):
