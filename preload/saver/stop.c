@@ -301,7 +301,6 @@ static void begin_stop(struct process *process)
     page->saver_pid = (uint32_t)getpid();
     page->message[0] = 0;
     page->woken_count = 0;
-    page->is_alone = 0;
     page->timer_count = timers_of_all(page->timers);
     __atomic_store_n(&page->wanted, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&page->token, token, __ATOMIC_SEQ_CST);

@@ -250,10 +250,11 @@ enum { LONG_WAY_NANOSECONDS = 2000000 };
  * away comes back late: then it is kept. */
 void twins_give_way(struct step *step)
 {
-    int64_t began = now_nanoseconds();
+    int64_t began;
 
     if (step->keeps_turn || !step->processes->next)
         return;
+    began = now_nanoseconds();
     sched_yield();
     step->keeps_turn = now_nanoseconds() - began > LONG_WAY_NANOSECONDS;
 }

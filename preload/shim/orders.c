@@ -164,7 +164,7 @@ static void describe_memory(struct agent_page *page)
     page->tagged_addresses = mask != ~UINT64_C(0);
 }
 
-static int describe(struct agent_page *page)
+static void describe(struct agent_page *page)
 {
     shim.stderr_held = (uint32_t)stop_has_stderr();
     watches_describe(page);
@@ -185,7 +185,6 @@ static int describe(struct agent_page *page)
     sys_prctl(PR_GET_CHILD_SUBREAPER, (uint64_t)&page->subreaper, 0, 0, 0);
     sys_prctl(PR_GET_PDEATHSIG, (uint64_t)&page->parent_death, 0, 0, 0);
     page->no_new_privileges = (uint32_t)sys_prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0);
-    return 0;
 }
 
 void orders_describe_inherited(void)
@@ -206,8 +205,9 @@ static int is_alone(void)
 
 void orders_describe_early(struct agent_page *page)
 {
-    if (is_alone())
-        page->is_alone = !describe(page);
+    page->is_alone = (uint32_t)is_alone();
+    if (page->is_alone)
+        describe(page);
 }
 
 /* The saver may die, and everybody be freed, while we wait for the other thread. */
@@ -276,7 +276,8 @@ static long obey(struct agent_page *page, uint32_t order)
     case ORDER_DESCRIPTORS:
         return hand_over(page, NULL, 0);
     case ORDER_DESCRIBE:
-        return describe(page);
+        describe(page);
+        return 0;
     case ORDER_WAITING:
         return collect_waiting(page);
     case ORDER_IPC:
